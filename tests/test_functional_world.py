@@ -15,6 +15,8 @@ from undelude import gym as ug
 from undelude._cli import main
 from undelude._cli.measurements import make_certificate, measurer
 from undelude._cli.train import make_agent
+from undelude._inspector import host_view
+from undelude._inspector.host_inspection import HostInspection
 from undelude._rollout.host import play
 from undelude._runs.config import Config
 from undelude.tasks.registry import make
@@ -168,6 +170,22 @@ def test_exact_answers_are_those_of_the_simulator_in_python():
     np.testing.assert_allclose(known[0].experts.loc, known[1].experts.loc, atol=1e-5)
     report = ud.certify(world, world.exact_agent("see"), key=KEY, num_episodes=64, baselines=False)
     assert report.verdict == "deluded"
+
+
+def test_inspector_records_a_compiled_world():
+    world = lake(num_rounds=3)
+    inspection = HostInspection(world)
+    history = inspection.play(inspection.begin(seed=2), rounds=1, actor="see")
+    history = inspection.play(history, rounds=2, actor="see")
+    episodes = ud.rollout(world, world.exact_agent("see"), key=jax.random.key(2), num_episodes=1)
+    np.testing.assert_allclose([r.action for r in history.rounds], episodes.actions[0], atol=1e-6)
+    one, evidence = jax.tree.map(lambda x: x[0], (episodes, world.evidence(episodes)))
+    done = np.array([False, True, False])
+    belief = inspection.read(history.flip(1)).accounts["marked"].belief
+    np.testing.assert_allclose(belief, np.exp(evidence.log_posterior(one, done)), atol=1e-5)
+    about = host_view.describe(inspection, notes={})
+    assert [x["text"] for x in about["observations"]] == ["colder", "warmer", "none"]
+    assert about["thetas"][0] == f"{HARBOURS[0]:g}"
 
 
 @pytest.mark.slow

@@ -493,3 +493,43 @@ def test_epigraph_is_one_click_away():
     assert accounts[DO].acted_belief[-1, 2] == pytest.approx(0.027, abs=0.001)
     assert accounts[MARKED].actions[1].argmax() == history.rounds[0].action, "after the first no"
     assert examples(Inspection(ud.tasks.menu(num_turns=2))) == {}
+
+
+def test_policy_that_is_told_the_marks_reads_them(bandit):
+    """By Bayes' rule in NumPy it is exact inference as marked; in a rollout it is told its own marks."""
+    told = []
+
+    def predict(belief, a, o, intervened):
+        if a is not None:
+            told.extend(intervened.tolist())
+            chosen = np.where(np.arange(5) == a[:, None], 0.6, 0.1)
+            belief = belief * np.where(intervened[:, None], 1, chosen)
+        return next_in_numpy(belief, a, o)
+
+    agent = ud.HostAgent(sober_in_numpy, predict, told_marks=True)
+    inspection = Inspection(bandit, [agent], num_rounds=6)
+    history = history_of([0, 3, 3, 1], ["see", "do", "see", "do"], [1, 0, 1, 0])
+    for one in (history, history.flip(1), history.mark_all("see")):
+        accounts = inspection.read(one).accounts
+        np.testing.assert_allclose(accounts["agent"].actions, accounts[MARKED].actions, atol=1e-6)
+    assert "is told the marks" in describe(inspection, notes={})["parties"][-1]["text"]
+    told.clear()
+    played = inspection.play(dataclasses.replace(history.truncate(2), theta=(1,)), rounds=2, actor="agent")
+    assert told == [False, True, True]
+    assert len(played) == 4
+    told.clear()
+    ud.rollout(bandit, agent, key=jax.random.key(0), num_episodes=2, num_rounds=2)
+    assert told == [True] * 4
+    with pytest.raises(TypeError, match="intervened"):
+        ud.HostAgent(sober_in_numpy, next_in_numpy, told_marks=True)
+
+
+def test_words_of_a_game_follow_its_structure_and_not_its_name():
+    tables = {"prior": [0.5, 0.5], "expert": [[0.8, 0.2], [0.2, 0.8]]}
+    pays = np.where(np.eye(2), 0.7, 0.2)
+    arms = ud.tasks.from_tables(**tables, task=np.stack([1 - pays, pays], -1), num_rounds=3, name="levers")
+    assert describe(Inspection(arms), notes={})["words"]["theta_is"] == "The best arm is {}."
+    other = np.stack([1 - pays, pays], -1)[:, ::-1]
+    not_arms = ud.tasks.from_tables(**tables, task=other, num_rounds=3, name="my_bandit")
+    assert describe(Inspection(not_arms), notes={})["words"]["plural"] == "thetas"
+    assert describe(Inspection(ud.tasks.bandit(name="levers")), notes={})["theta_names"][0] == "arm 1"

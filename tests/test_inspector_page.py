@@ -1,5 +1,6 @@
 """The inspector in a real browser: flips, seats, files and links, by keyboard alone, on a phone and in the dark."""
 
+import dataclasses
 import functools
 import http.server
 import json
@@ -12,8 +13,11 @@ import jax
 import numpy as np
 import pytest
 
+import environments
 import undelude as ud
+import undelude.gym as ug
 from undelude._inspector.history import History, Round
+from undelude._inspector.host_inspection import HostInspection
 from undelude._inspector.inspection import MARKED, SEE, Inspection
 from undelude._inspector.server import Server, Service
 from undelude._inspector.view import first_history, view
@@ -229,6 +233,54 @@ def test_opening_is_shown_and_its_impossibility_named(visit):
         page = visit(server.url)
         assert page.inner_text(".opening") == "2"
         assert "Impossible for expert: the opening" in page.inner_text("#tables")
+        page.click(".opening")
+        assert page.inner_text("#now-heading") == "Before the first action"
+        page.select_option("#edit-opening", "1")
+        expect(page.locator(".opening")).to_have_text("1")
+        expect(page.locator("#tables")).not_to_contain_text("the opening")
+        edited = inspection.read(dataclasses.replace(history, opening=1)).accounts["do"]
+        row = page.locator("#tables table").first.locator("tbody tr").first.locator("td").nth(1)
+        assert row.inner_text() == f"{edited.belief[0, 0]:.3f}"
+    finally:
+        server.stop()
+
+
+def test_recording_of_a_simulator_flips_and_plays_on(visit):
+    """Numbers are those of the inspection; what a simulator cannot do is disabled, and the page says why."""
+    world = ug.HostWorld(
+        environments.Lamp,
+        num_rounds=4,
+        num_envs=1,
+        contexts=[0.1, 0.5, 0.9],
+        hide=[1],
+        cue=ug.WarmerColder(lambda o, wanted: abs(o[0] - wanted), right=0.8),
+        expert=lambda o, wanted: (np.clip(wanted - o[:1], -0.1, 0.1), 0.05),
+        reward_observed=False,
+        at_end="end",
+    )
+    inspection = HostInspection(world)
+    history = inspection.play(inspection.begin(seed=3), rounds=3, actor=SEE)
+    server = Server(Service(inspection, history, actor="do"))
+    try:
+        page = visit(server.url)
+        for name in ("nature", "theta", "edit-action"):
+            assert page.is_disabled(f"#{name}")
+        assert "cannot choose what its state becomes" in page.inner_text("#truth-note")
+        assert page.inner_text("#seen").startswith("Last seen: state")
+        page.click("[data-cell=mark][data-t='1']")
+        expect(page.locator("[data-cell=mark][data-t='1']")).to_have_text("do")
+        belief = inspection.read(history.flip(1)).accounts[MARKED].belief[-1]
+        rows = page.locator("#tables table").first.locator("tbody tr").all()
+        found = [float(row.locator("td").first.inner_text()) for row in rows]
+        np.testing.assert_allclose(found, belief, atol=6e-4)
+        expect(page.locator("#densities canvas")).to_have_count(1)
+        expect(page.locator("#picture")).to_be_visible()
+        page.select_option("#actor", "me")
+        page.fill("#ask input", "0.05")
+        page.keyboard.press("Enter")
+        expect(page.locator("[data-cell=action]")).to_have_count(4)
+        assert page.inner_text("[data-cell=action][data-t='3']") == "0.05"
+        assert page.is_disabled("#play")
     finally:
         server.stop()
 

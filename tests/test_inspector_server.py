@@ -2,6 +2,7 @@
 
 import dataclasses
 import http.client
+import ipaddress
 import json
 import re
 import signal
@@ -23,7 +24,7 @@ from undelude._cli import main
 from undelude._cli.errors import UsageError
 from undelude._cli.options import Inspect
 from undelude._inspector.inspection import DO, SEE, Inspection
-from undelude._inspector.server import FILES, MOST, Server, Service
+from undelude._inspector.server import FILES, MOST, Server, Service, own_address
 from undelude._inspector.static_page import static_page
 from undelude._inspector.view import first_history
 from undelude._runs.config import Config
@@ -132,7 +133,8 @@ def test_another_host_needs_the_token(service):
     server = Server(service, host="0.0.0.0")
     try:
         named, token = re.fullmatch(r"http://(.+?):\d+/\?token=([\w-]{32})", server.url).groups()
-        assert named == socket.gethostname()
+        assert named == own_address(socket.AF_INET)
+        assert not ipaddress.ip_address(named).is_unspecified
         server.url = server.url.replace(named, "127.0.0.1")
         assert server.token == token
         assert ask(server, "POST", "/api/describe", {}, X_Undelude_Token="")[0] == 403
@@ -359,6 +361,31 @@ def test_damaged_episodes_are_answered(server, service):
 def test_what_is_not_there_is_named(target, message):
     with pytest.raises((UsageError, UnknownNameError), match=re.escape(message)):
         Inspect(target).check()
+
+
+def test_folder_without_a_run_says_what_it_holds(tmp_path):
+    with pytest.raises(UsageError, match=r"holds nothing, and neither config\.json"):
+        Inspect(str(tmp_path)).check()
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UsageError, match=r"holds notes\.txt, and neither config\.json"):
+        Inspect(str(tmp_path)).check()
+
+
+def test_agent_in_place_of_a_process_is_called_an_agent(tmp_path, monkeypatch, capsys):
+    code = "import undelude as ud\nagent = ud.ExactAgent(ud.tasks.prize_or_frog())\ndef make():\n    return agent\n"
+    (tmp_path / "my_agents.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("agent", "make"):
+        assert main(["inspect", f"my_agents:{name}", "--no-browser"]) == 2
+        assert f"my_agents:{name} is an agent, of type ExactAgent" in capsys.readouterr().err
+
+
+def test_agent_that_does_not_fit_is_named_by_place_and_type(bandit, frog):
+    with pytest.raises(ValueError, match=r"agent 2 \(ExactAgent\) does not fit: bandit has actions of 5 symbols"):
+        ud.inspect(bandit, ud.ExactAgent(bandit), ud.ExactAgent(frog))
+    with pytest.raises(TypeError, match=r"agent must be an agent .* not the class ExactAgent"):
+        ud.inspect(bandit, ud.ExactAgent)
 
 
 def test_task_of_the_suite_is_inspected_by_its_name():

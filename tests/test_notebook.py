@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 
 import undelude as ud
 from undelude._drawing.colours import ON_WHITE, VARIABLES
+from undelude.causal import graph
 
 matplotlib.use("Agg")
 
@@ -206,6 +207,22 @@ def test_episodes_that_are_no_batch_have_no_table(bandit, episodes):
     path = ud.rollout(moving, None, executor="expert", key=jax.random.key(0), num_episodes=1)
     cells = "".join(f"<td>{k}</td>" for k in path.theta[0, :3])
     assert f'<th scope="row">theta</th>{cells}' in path._repr_html_()
+
+
+def test_paths_in_a_notebook():
+    """What blocks a path is crossed out; showing the paths takes none of them."""
+    arrows = {"<T>": (), "A": ("<T>",), "C": ("A", "O"), "O": ("<T>", "A")}
+    paths = graph.paths(arrows, "A", "O", given="<T>")
+    html = paths._repr_html_()
+    assert 'class="path">A &rarr; O</span></th><td>open' in html
+    assert "A &larr; <s>&lt;T&gt;</s> &rarr; O" in html
+    assert "A &rarr; <s>C</s> &larr; O" in html
+    assert "blocked by &lt;T&gt;" in html
+    found = list(paths)
+    assert [path.is_open for path in found] == [False, False, True]
+    assert found[2]._repr_html_().count("<tr>") == 1
+    many = {f"Z{i}": () for i in range(14)} | {"A": tuple(f"Z{i}" for i in range(14))}
+    assert "Not shown" in graph.paths(many | {"O": many["A"]}, "A", "O")._repr_html_()
 
 
 def test_causal_model_in_a_notebook():

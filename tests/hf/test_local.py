@@ -1,6 +1,7 @@
 """Local models: `measure_delusion` gives the numbers of forward passes by hand, and known ones of exact agents."""
 
 import copy
+import dataclasses
 import json
 import re
 import shutil
@@ -22,7 +23,12 @@ import undelude as ud
 from hf.exact_model import ExactModel
 from hf.tiny import TEMPLATE, make_model, make_tokenizer
 from hf.worlds import TOKENIZER, make_trainer
+from undelude._cli import inspect as inspect_command
 from undelude._cli import main
+from undelude._cli.errors import UsageError
+from undelude._cli.options import Inspect
+from undelude._inspector.inspection import Inspection
+from undelude._inspector.view import describe
 from undelude.hf import DoTokens, MenuDialogue, answer_log_probs, local_agent, measure_delusion
 from undelude.hf._measuring.local import LocalSpeaker, load_model
 from undelude.hf._measuring.speakers import Request
@@ -351,3 +357,47 @@ def test_the_command_hands_arguments_to_the_chat_template(
     assert (
         "--chat-template-kwargs must be a JSON object such as '{\"enable_thinking\": false}'" in capsys.readouterr().err
     )
+
+
+def test_inspector_flips_the_marks_of_a_language_model() -> None:
+    """A flipped utterance is read in plain words; a model without marked words reads all alike."""
+    dishes = ("tacos", "soup", "pizza")
+    dialogue = MenuDialogue(dishes=dishes, num_turns=3, prompt="What's on the menu?")
+    tokenizer = make_tokenizer(re.findall(r"\w+|[^\w\s]+", " ".join([*TEXTS, *dishes])))
+    model = DoTokens.wrap(make_model(len(tokenizer)), "full")
+    with torch.no_grad():
+        next(p for name, p in model.named_parameters() if "do_offset" in name).normal_(0, 0.5)
+    agents = {"marked": local_agent(dialogue, model, tokenizer)}
+    plain = local_agent(dialogue, make_model(len(tokenizer)), tokenizer)
+    inspection = Inspection(dialogue.process, {"words": agents["marked"], "plain": plain})
+    history = inspection.play(inspection.begin(seed=0), rounds=2, actor="words")
+    before = inspection.read(history).accounts
+    for one, authors in ((history, ["self", "self"]), (history.flip(0), ["expert", "self"])):
+        values = [np.asarray([getattr(r, x) for r in one.rounds]) for x in ("action", "observation")]
+        messages = dialogue.decode(*values)
+        for message, author in zip(messages[1::2], authors, strict=True):
+            message["author"] = author
+        (log_p,) = answer_log_probs(model, tokenizer, [messages], [dishes])
+        p = np.exp(log_p - log_p.max())
+        np.testing.assert_allclose(inspection.read(one).accounts["words"].actions[-1], p / p.sum(), atol=1e-5)
+    after = inspection.read(history.flip(0)).accounts
+    assert not np.allclose(after["words"].actions, before["words"].actions, atol=1e-3)
+    np.testing.assert_array_equal(after["plain"].actions, before["plain"].actions)
+    texts = {x["key"]: x["text"] for x in describe(inspection, notes={})["parties"]}
+    assert "is told the marks" in texts["words"]
+    assert "not told the marks" in texts["plain"]
+
+
+def test_command_inspects_a_language_model_beside_exact_agents(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer(re.findall(r"\w+|[^\w\s]+", " ".join(["fish cheeseburgers pea", *TEXTS])))
+    DoTokens.wrap(make_model(len(tokenizer), length=512)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    options = Inspect("menu", second=str(tmp_path), prompt="What's on the menu?", num_rounds=2)
+    options.check()
+    about = inspect_command.service(options).answer("describe", {})
+    assert about["parties"][-1]["name"] == "language model"
+    assert "tokens of their own" in about["parties"][-1]["text"]
+    with pytest.raises(UsageError, match=r"the process must be from ud\.tasks\.menu"):
+        inspect_command.service(dataclasses.replace(options, target="bandit"))
+    with pytest.raises(UsageError, match="--prompt is for the folder of a language model"):
+        Inspect("menu", prompt="Hello").check()

@@ -43,6 +43,9 @@ class HostAgent:
         predict_observation: `(m, a) -> distribution` of the observation after the action, or of the opening if a is
             None. Without it, predictions of observations are not measured.
         own_actions: the mark of its actions in the episodes. They are interventions, however the policy reads them.
+        told_marks: whether `predict` takes a fourth argument, `intervened`, `[B]`: whether the last action is read as
+            an intervention, as the episode marks it; any booleans at the start. For policies that read `x` and `do(x)`
+            differently (Remark 14).
 
     Raises:
         TypeError: an argument that must be a function is not callable, or takes other arguments, or in another order.
@@ -59,10 +62,11 @@ class HostAgent:
     """
 
     reset: Callable[[int], Memory]
-    predict: Callable[[Memory, PyTree, PyTree], tuple[HostPrediction, Memory]]
+    predict: Callable[..., tuple[HostPrediction, Memory]]
     act: Callable[[Memory, HostPrediction, np.random.Generator], tuple[PyTree, Memory]] | None = None
     predict_observation: Callable[[Memory, PyTree], HostPrediction] | None = None
     own_actions: Mark = "do"
+    told_marks: bool = False
 
     def __post_init__(self) -> None:
         for name in ARGUMENTS:
@@ -70,6 +74,7 @@ class HostAgent:
             if not (callable(f) or (f is None and name in ("act", "predict_observation"))):
                 raise TypeError(f"HostAgent: {name} must be a function, not {f!r}.")
             if f is not None:
-                check_arguments(f, ARGUMENTS[name], f"HostAgent.{name}")
+                told = ("intervened",) if name == "predict" and self.told_marks else ()
+                check_arguments(f, (*ARGUMENTS[name], *told), f"HostAgent.{name}")
         if self.own_actions not in ("do", "see"):
             raise ValueError(f'HostAgent: own_actions must be "do" or "see", not {self.own_actions!r}.')

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from undelude._agents.base import AbstractAgent
+from undelude._agents.host import HostAgent
 from undelude._cli import backend
 from undelude._cli.console import make_console, working
 from undelude._cli.errors import CommandError, ExitCode, UsageError
@@ -17,12 +18,16 @@ from undelude._cli.options import Call, Inspect
 from undelude._cli.permission import check_may_call_task
 from undelude._files import plain, read_json
 from undelude._inspector.history import check_format
-from undelude._inspector.inspection import SEE, Inspection
+from undelude._inspector.inspection import MARKED
 from undelude._inspector.server import MOST, MOST_ROUNDS, Server, Service
-from undelude._inspector.view import CHOSEN, first_history
+from undelude._inspector.start import begin_with, first_actor, inspection_of
 from undelude._named_tasks import TASKS, is_fit
 from undelude._runs.directory import RunDirectory
-from undelude.tasks.registry import make
+from undelude._versions import installing
+from undelude.tasks.registry import WrongTypeError, make
+
+# The party that a language model is.
+LANGUAGE_MODEL = "language model"
 
 
 class _Subject(NamedTuple):
@@ -57,17 +62,20 @@ def run(options: Inspect, call: Call) -> ExitCode:
     backend.configure()
     subject = _subject(options)
     with working(make_console(stderr=True), "compiling"):
-        service = _service(options, subject)
+        answers = _service(options, subject)
     # Compiling leaves many objects that live as long as the server; looking through them would delay answers.
     gc.freeze()
     try:
-        server = Server(service, host=options.host, port=options.port)
+        server = Server(answers, host=options.host, port=options.port)
     except OSError as error:
         reason = error.strerror or str(error)
         raise CommandError(
             f"cannot listen on {options.host}, port {options.port}: {reason}. Choose another."
         ) from error
     make_console(stderr=False).print(f"{subject.task}: {server.url} (Ctrl-C ends it)", soft_wrap=True)
+    if server.listens_everywhere:
+        told = "From another network, put the address at which it reaches this machine into the link."
+        make_console(stderr=True).print(told, soft_wrap=True)
     sys.stdout.flush()
     if not options.no_browser and _has_screen():
         with contextlib.suppress(webbrowser.Error):
@@ -78,6 +86,11 @@ def run(options: Inspect, call: Call) -> ExitCode:
     return ExitCode.OK
 
 
+def service(options: Inspect) -> Service:
+    """Return the answers of the page."""
+    return _service(options, _subject(options))
+
+
 def _has_screen() -> bool:
     """Return whether a browser would open in a window, and not in this terminal."""
     is_unix = sys.platform not in ("darwin", "win32")
@@ -85,30 +98,64 @@ def _has_screen() -> bool:
 
 
 def _service(options: Inspect, subject: _Subject) -> Service:
-    process: Any = make(subject.task)  # Inspection refuses a world that can only be sampled, and says why.
+    process: Any = _made(subject.task)
     num_rounds, rows = options.num_rounds, (subject.episode or {}).get("rounds")
     if isinstance(rows, list):
         if len(rows) > min(num_rounds or MOST_ROUNDS, MOST_ROUNDS):
             most = f"--num-rounds {num_rounds}" if num_rounds else f"{MOST_ROUNDS} at most"
             raise UsageError(f"{options.target} has {len(rows)} rounds, of {most}: choose a shorter episode.")
         num_rounds = num_rounds or max(process.num_rounds, len(rows))
-    inspection = Inspection(process, subject.agents, num_rounds=num_rounds)
-    notes = dict(subject.notes)
-    if subject.episode is not None:
-        try:
-            history = inspection.from_json(subject.episode, task=subject.task)
-        except ValueError as error:
-            raise UsageError(f"{options.target} cannot be opened: {error}") from error
-        return Service(inspection, history, task=subject.task, notes=notes, logs=subject.logs)
-    actor = next(iter(subject.agents), SEE)
-    if options.seed is None:
-        notes[""] = CHOSEN
-    history = first_history(inspection, actor, seed=options.seed)
+    agents: dict[str, Any] = dict(subject.agents)
+    if options.has_language_model:
+        agents[LANGUAGE_MODEL] = _language_model(process, options)
+    inspection = inspection_of(process, agents, num_rounds=num_rounds)
+    notes, actor = dict(subject.notes), first_actor(inspection)
+    if options.has_language_model:
+        marks = "its marks are tokens of their own" if agents[LANGUAGE_MODEL].told_marks else "it has no marked words"
+        notes[LANGUAGE_MODEL] = f"The language model in {options.second}; {marks}."
+    if subject.episode is None:
+        history, note = begin_with(inspection, seed=options.seed)
+        return Service(inspection, history, task=subject.task, actor=actor, notes=notes | note, logs=subject.logs)
+    try:
+        history = inspection.from_json(subject.episode, task=subject.task)
+    except ValueError as error:
+        raise UsageError(f"{options.target} cannot be opened: {error}") from error
+    actor = MARKED if MARKED in inspection.parties else actor
     return Service(inspection, history, task=subject.task, actor=actor, notes=notes, logs=subject.logs)
 
 
+def _language_model(process: Any, options: Inspect) -> HostAgent:
+    """Return the language model of a folder as an agent of a menu."""
+    try:
+        from undelude.hf import MenuDialogue, local_agent
+        from undelude.hf._measuring.local import load_model
+    except ModuleNotFoundError as error:
+        raise CommandError(f"a language model needs {error.name}: {installing('hf')}.") from error
+    assert options.second is not None
+    try:
+        dialogue = MenuDialogue(process, prompt=options.prompt)
+        return local_agent(dialogue, *load_model(options.second))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"--second {options.second}: {error}") from error
+
+
+def _made(task: str) -> Any:
+    """Return the process of a name; raise `UsageError` if it is that of an agent."""
+    try:
+        return make(task)
+    except WrongTypeError as error:
+        if not isinstance(error.found, AbstractAgent | HostAgent):
+            raise
+        raise UsageError(
+            f"{task} is an agent, of type {type(error.found).__name__}, and undelude inspect takes a process: name a "
+            "function that returns the process in which it acts. ud.inspect(process, agent) shows both, from Python "
+            "or a notebook."
+        ) from error
+
+
 def _subject(options: Inspect) -> _Subject:
-    runs = [Path(x) for x in (options.target if options.is_run else None, options.second) if x is not None]
+    second = None if options.has_language_model else options.second
+    runs = [Path(x) for x in (options.target if options.is_run else None, second) if x is not None]
     agents, notes, tasks = {}, {}, []
     for path in runs:
         run = RunDirectory.open(path)

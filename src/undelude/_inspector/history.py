@@ -2,9 +2,8 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
-from undelude._inspector.alphabet import Alphabet
 from undelude._types import Mark
 
 # The name and version of the file format.
@@ -14,7 +13,7 @@ Executor: TypeAlias = Literal["agent", "expert"]
 
 @dataclasses.dataclass(frozen=True)
 class Round:
-    """One round. Symbols are indices of their alphabets.
+    """One round. Symbols are indices of their alphabets; in a recording of a simulator, they are the values.
 
     Attributes:
         action: `a_t`.
@@ -22,13 +21,17 @@ class Round:
         by: its executor.
         observation: `o_t`; None if it is still open, in the last round only.
         expert_action: what the expert would have done, if it was asked (a counterfactual label).
+        reward: of a round of a recording; None otherwise, since the process knows it.
+        ended: whether the episode of a recording ended with this round.
     """
 
-    action: int
+    action: Any
     mark: Mark
     by: Executor = "agent"
-    observation: int | None = None
-    expert_action: int | None = None
+    observation: Any = None
+    expert_action: Any = None
+    reward: float | None = None
+    ended: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +41,13 @@ class History:
     Attributes:
         theta: the index of the true theta; if theta changes, before each round and after the last observation.
         rounds: the rounds so far.
-        opening: the index of `O_0`, or None.
+        opening: the index of `O_0`, in a recording its value; or None.
         seed: of the random choices that follow.
     """
 
     theta: tuple[int, ...]
     rounds: tuple[Round, ...] = ()
-    opening: int | None = None
+    opening: Any = None
     seed: int = 0
 
     def __len__(self) -> int:
@@ -84,10 +87,23 @@ class History:
 # JSON -----------------------------------------------------------------------------------------------------------------
 
 
+@runtime_checkable
+class AbstractValues(Protocol):
+    """The values of an action or an observation, in files: an `Alphabet`, or the `Values` of a recording."""
+
+    def index(self, value: Any, what: str) -> Any:
+        """Return what a history holds for a value of a file; raise `ValueError`, which begins with `what`."""
+        ...
+
+    def value(self, i: Any) -> Any:
+        """Return the value, for JSON, of what a history holds."""
+        ...
+
+
 def to_json(
     history: History,
-    actions: Alphabet,
-    observations: Alphabet,
+    actions: AbstractValues,
+    observations: AbstractValues,
     *,
     task: str | None,
     process: str,
@@ -104,7 +120,7 @@ def to_json(
         theta_changes: whether theta is a path.
     """
 
-    def value(alphabet: Alphabet, i: int | None) -> Any:
+    def value(alphabet: AbstractValues, i: Any) -> Any:
         return None if i is None else alphabet.value(i)
 
     return {
@@ -121,6 +137,7 @@ def to_json(
                 "by": r.by,
                 "observation": value(observations, r.observation),
                 "expert_action": value(actions, r.expert_action),
+                **({} if r.reward is None else {"reward": r.reward, "ended": r.ended}),
             }
             for r in history.rounds
         ],
@@ -129,8 +146,8 @@ def to_json(
 
 def from_json(
     data: Mapping[str, Any],
-    actions: Alphabet,
-    observations: Alphabet,
+    actions: AbstractValues,
+    observations: AbstractValues,
     *,
     task: str | None,
     process: str,
@@ -203,7 +220,7 @@ def _check_source(data: Mapping[str, Any], task: str | None, process: str) -> No
         )
 
 
-def _round(row: Mapping[str, Any], i: int, actions: Alphabet, observations: Alphabet) -> Round:
+def _round(row: Mapping[str, Any], i: int, actions: AbstractValues, observations: AbstractValues) -> Round:
     where = f"rounds[{i}]"
     for name, allowed in (("mark", ("do", "see")), ("by", ("agent", "expert"))):
         value = row.get(name, "agent" if name == "by" else None)

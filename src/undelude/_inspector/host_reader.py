@@ -1,8 +1,10 @@
 """A `HostAgent` reads a history and plays on: it is called in Python, round by round."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
@@ -10,7 +12,7 @@ from undelude._agents.host import HostAgent
 from undelude._inspector.setting import Setting, Symbols
 from undelude._process.host_world import Prediction
 from undelude._process.world import EpisodeKeys
-from undelude._rollout.players import HostPlayer, LastRound
+from undelude._rollout.players import AbstractPlayer, HostPlayer, LastRound
 from undelude._tree import index
 from undelude._types import Memory, Observation
 
@@ -33,7 +35,7 @@ class HostReading(NamedTuple):
 
 
 class HostReader:
-    """A `HostAgent` that reads histories of a process. It is not told the marks: it reads actions in its own way.
+    """A `HostAgent` that reads histories of a process. In most cases it is not told the marks.
 
     Args:
         agent: the agent.
@@ -63,24 +65,17 @@ class HostReader:
             ValueError: a function of the agent returned something else than it should.
         """
         A, O = (np.asarray(x) for x in (self.setting.A, self.setting.O))
-        taken, own, observations = jax.tree.map(np.asarray, (symbols.actions, symbols.by_agent, observations))
-        player, has_opening = self._player(key), self.setting.process.opening
-        memory, last = player.init(1, len(taken)), LastRound(None, _batch(opening), ONE)
-        first = player.predict_observation(memory, None, ONE, ONE, 0) if has_opening else None
-        actions, outcomes = [], []
-        for t in range(m + 1):
-            prediction, memory = _turn(player, memory, last, t, acts=t < n and bool(own[t]))
-            actions.append(_probabilities(self._log_actions, prediction, len(A)))
-            if t == n:
-                break
-            a = A[taken[t]][None]
-            prediction = player.predict_observation(memory, a, ONE, ONE, t)
-            outcomes.append(_probabilities(self._log_observations, prediction, len(O)))
-            if t < m:
-                last = LastRound(a, _batch(index(observations, t)), ONE)
+        taken, own, done = (np.asarray(x) for x in (symbols.actions, symbols.by_agent, symbols.intervened))
+        observations = jax.tree.map(np.asarray, observations)
+        rounds = [
+            (A[taken[t]], None if t == m else index(observations, t), bool(own[t]), bool(done[t])) for t in range(n)
+        ]
+        has_opening = self.setting.process.opening
+        found = predictions(self._player(key), len(taken), opening, rounds, has_opening=has_opening)
+        outcomes = [_probabilities(self._log_observations, x, len(O)) for x in found.observations]
         return HostReading(
-            _probabilities(self._log_observations, first, len(O)) if has_opening else None,
-            np.stack(actions),
+            _probabilities(self._log_observations, found.opening, len(O)) if has_opening else None,
+            np.stack([_probabilities(self._log_actions, x, len(A)) for x in found.actions]),
             np.stack(outcomes) if outcomes else np.zeros((0, len(O))),
         )
 
@@ -94,7 +89,7 @@ class HostReader:
 
 
 class HostPlay:
-    """An episode that a `HostAgent` plays: it reads the rounds that were, then acts.
+    """An episode that an agent plays in Python: it reads the rounds that were, then acts.
 
     Args:
         player: the agent.
@@ -103,33 +98,95 @@ class HostPlay:
         key: of the episodes.
     """
 
-    def __init__(self, player: HostPlayer, num_rounds: int, opening: Observation | None, key: Key[Array, ""]):
+    def __init__(self, player: AbstractPlayer, num_rounds: int, opening: Observation | None, key: Key[Array, ""]):
         self.player, self.memory = player, player.init(1, num_rounds)
         self.last, self.t = LastRound(None, _batch(opening), ONE), 0
         self.keys = EpisodeKeys.of(jax.random.fold_in(key, 0)).rounds
 
-    def read(self, a: PyTree, o: Observation, *, own: bool) -> None:
+    def read(self, a: PyTree, o: Observation, *, own: bool, intervened: bool = True) -> None:
         """Read a round whose action is given; `own` says whether the agent executed it."""
-        _, self.memory = _turn(self.player, self.memory, self.last, self.t, acts=own)
-        self.follow(a, o)
+        _, self.memory = _turn(self.player, self.memory, self.last, self.t, self._keys(), acts=own)
+        self.follow(a, o, intervened=intervened)
 
     def act(self) -> PyTree:
         """Return the action of the next round."""
-        keys = jax.random.fold_in(self.keys, self.t)[None]
-        _, a, self.memory = self.player.turn(self.memory, self.last, keys, ONE, self.t)
+        _, a, self.memory = self.player.turn(self.memory, self.last, self._keys(), ONE, self.t)
         return index(a, 0)
 
-    def follow(self, a: PyTree, o: Observation) -> None:
-        """Give the action and the observation of the round, which are read before the next action."""
-        self.last, self.t = LastRound(_batch(a), _batch(o), ONE), self.t + 1
+    def follow(self, a: PyTree, o: Observation, *, intervened: bool = True) -> None:
+        """Give the action, its mark and the observation of the round, which are read before the next action."""
+        self.last, self.t = LastRound(_batch(a), _batch(o), ONE & intervened), self.t + 1
+
+    def _keys(self) -> Key[Array, " 1"]:
+        return jax.random.fold_in(self.keys, self.t)[None]
 
 
-def _turn(player: HostPlayer, memory: Memory, last: LastRound, t: int, *, acts: bool) -> tuple[Prediction, Memory]:
-    """Return the prediction and the memory of a round, after `act` if the agent has one and executed the action."""
-    if not acts or player.agent.act is None:
-        return player.read(memory, last, ONE, t)
+class Predictions(NamedTuple):
+    """What a `HostAgent` predicts in each round, batches of one; None where it predicts nothing.
+
+    Attributes:
+        opening: the prediction of `O_0`; None without an opening.
+        actions: m + 1, before each action and after the last observation.
+        observations: n, after each action.
+    """
+
+    opening: Prediction
+    actions: list[Prediction]
+    observations: list[Prediction]
+
+
+def predictions(
+    player: HostPlayer,
+    num_rounds: int,
+    opening: Observation | None,
+    rounds: Sequence[tuple[PyTree, Observation | None, bool, bool]],
+    *,
+    has_opening: bool,
+) -> Predictions:
+    """Return the predictions of a `HostAgent` in a history.
+
+    Args:
+        player: the agent.
+        num_rounds: N.
+        opening: of the episode.
+        rounds: action, observation, whether the agent executed the action, and whether it is marked do; the last round
+            may lack its observation.
+        has_opening: whether it predicts an opening.
+    """
+    memory, last = player.init(1, num_rounds), LastRound(None, _batch(opening), ONE)
+    first = player.predict_observation(memory, None, ONE, ONE, 0) if has_opening else None
     # A HostAgent that has `act` does not draw from the keys of the round.
-    prediction, _, memory = player.turn(memory, last, jax.random.split(jax.random.key(0), 1), ONE, t)
+    keys = jax.random.split(jax.random.key(0), 1)
+    actions, outcomes = [], []
+    for t, (a, o, own, done) in enumerate(rounds):
+        prediction, memory = _turn(player, memory, last, t, keys, acts=own)
+        actions.append(prediction)
+        outcomes.append(player.predict_observation(memory, a[None], ONE, ONE, t))
+        if o is None:
+            return Predictions(first, actions, outcomes)
+        last = LastRound(a[None], _batch(o), ONE & done)
+    prediction, _ = player.read(memory, last, ONE, len(rounds))
+    return Predictions(first, [*actions, prediction], outcomes)
+
+
+def stacked(rows: list[Prediction], length: int) -> Any:
+    """Return predictions of one round as distributions with a leading axis of `length`; None if one is missing.
+
+    The last one fills the end.
+    """
+    if not rows or any(x is None for x in rows):
+        return None
+    each = [index(x, 0) for x in rows]
+    return jax.tree.map(lambda *xs: jnp.stack(xs), *each, *[each[-1]] * (length - len(each)))
+
+
+def _turn(
+    player: AbstractPlayer, memory: Memory, last: LastRound, t: int, keys: Key[Array, " 1"], *, acts: bool
+) -> tuple[Prediction, Memory]:
+    """Return the prediction and the memory of a round, after `act` if the agent has one and executed the action."""
+    if not acts or (isinstance(player, HostPlayer) and player.agent.act is None):
+        return player.read(memory, last, ONE, t)
+    prediction, _, memory = player.turn(memory, last, keys, ONE, t)
     return prediction, memory
 
 

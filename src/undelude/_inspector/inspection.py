@@ -11,25 +11,21 @@ import numpy as np
 from undelude._agents.base import AbstractAgent
 from undelude._agents.exact import ExactAgent
 from undelude._agents.host import HostAgent
-from undelude._checks import check_count, one_line
+from undelude._checks import check_count
 from undelude._inspector.alphabet import alphabets, scored_part
 from undelude._inspector.digest import digest_of
+from undelude._inspector.given import DO, EXACT, MARKED, SEE, TOLD, believes, check_agents, named_agents, reads_of
 from undelude._inspector.history import History, Round, from_json, to_json
 from undelude._inspector.host_reader import HostReader
 from undelude._inspector.readings import implied_beliefs, offered_actions, read_all
-from undelude._inspector.setting import Reader, Reads, Setting, Symbols, index_of
+from undelude._inspector.setting import Reader, Setting, Symbols, index_of
 from undelude._inspector.state import Account, State
 from undelude._inspector.worlds import Scenes, begin, play_on, scenes
-from undelude._process.host_world import AbstractHostWorld
 from undelude._process.process import InteractionProcess, check_process
 from undelude._process.world import key_of
-from undelude._rollout.checks import check_fit, check_theta
+from undelude._rollout.checks import check_theta
 from undelude._tree import Bound, index
 from undelude._types import Belief, Mark, Memory, Observation, Theta
-
-# The exact parties, in the order in which they are shown; their keys are taken, so that no agent may have them.
-MARKED, DO, SEE, TOLD = "marked", "do", "see", "told"
-EXACT = (MARKED, DO, SEE, TOLD)
 
 
 class Scene(NamedTuple):
@@ -47,7 +43,7 @@ class Inspection:
     The parties are three exact agents, the expert that is told theta (`"told"`), and the given agents. They read past
     actions differently: `"do"` reads the agent's own as interventions, `"see"` reads them as evidence, and `"marked"`
     reads each as the history marks it, and so do given agents that know both marks. A given agent that was taught one
-    mark alone reads all actions by it, and a `ud.HostAgent` in its own way, since it is not told the marks.
+    mark alone reads all actions by it, and a `ud.HostAgent` in its own way, unless it is told the marks.
 
     Every history is padded to `num_rounds`, so that all answers come from programs that are compiled once.
 
@@ -79,17 +75,16 @@ class Inspection:
         self.process = _check_inspectable(process)
         self.num_rounds = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)
         self.actions, self.observations, self.words = alphabets(process)
-        self.agents = _named(agents)
+        self.agents = named_agents(agents)
         traced = {name: agent for name, agent in self.agents.items() if isinstance(agent, AbstractAgent)}
-        for agent in traced.values():
-            check_fit(process, agent)
+        check_agents(process, traced)
         exact = ExactAgent(process)
         self.readers = {
             MARKED: Reader(exact, "marked"),
             DO: Reader(exact, "do"),
             SEE: Reader(ExactAgent(process, "see"), "see"),
             TOLD: Reader(exact, "do", told=True),
-        } | {name: Reader(x, _reads(x), believes=_believes(x, process)) for name, x in traced.items()}
+        } | {name: Reader(x, reads_of(x), believes=believes(x, process)) for name, x in traced.items()}
         self._values = jnp.asarray(self.actions.values), jnp.asarray(self.observations.values)
         self._part = scored_part(process)
         self._read = Bound(read_all, self._setting(*self.readers.values()))
@@ -99,6 +94,16 @@ class Inspection:
         self._begin, self._offered = Bound(begin, alone), Bound(offered_actions, alone)
         self._play: dict[str, Bound] = {}
         self.digest = digest_of(process)
+
+    @property
+    def name(self) -> str:
+        """The name of the process."""
+        return self.process.name
+
+    @property
+    def num_thetas(self) -> int:
+        """K."""
+        return self.process.num_thetas
 
     @property
     def parties(self) -> tuple[str, ...]:
@@ -137,15 +142,18 @@ class Inspection:
                 np.asarray(x.impossible)[:m],
                 np.asarray(x.acted_impossible)[:n],
             )
-        accounts |= {name: self._account(host, symbols, world, history) for name, host in self.hosts.items()}
+        accounts |= {name: self._account(name, host, symbols, world, history) for name, host in self.hosts.items()}
         rewards, offered = _array(world.rewards)[:m], np.asarray(self._offered(symbols))[: m + 1]
         accounts = {name: accounts[name] for name in self.parties}
         return State(history, accounts, rewards, offered, self.has_ended(history))
 
-    def _account(self, host: HostReader, symbols: Symbols, world: Scenes, history: History) -> Account:
+    def _account(self, name: str, host: HostReader, symbols: Symbols, world: Scenes, history: History) -> Account:
         """Return the account of a `HostAgent`."""
         n, m = len(history), history.num_observations
-        found = host.read(symbols, world.opening, world.observations, n, m, key_of(history.seed))
+        try:
+            found = host.read(symbols, world.opening, world.observations, n, m, key_of(history.seed))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
         with np.errstate(divide="ignore"):
             log_probs = np.log(np.pad(found.actions, ((0, self.num_rounds - m), (0, 0)), mode="edge"))
         belief = self._implied(symbols, jnp.asarray(log_probs, float))
@@ -218,7 +226,8 @@ class Inspection:
         world = self._scenes(self._symbols(history))
         playing = self.hosts[actor].play(self._symbols(history), world.opening, key_of(history.seed))
         for t, r in enumerate(history.rounds):
-            playing.read(self._values[0][r.action], index(world.observations, t), own=r.by == "agent")
+            o, done = index(world.observations, t), r.mark == "do"
+            playing.read(self._values[0][r.action], o, own=r.by == "agent", intervened=done)
         for i in range(rounds):
             if self.has_ended(history):
                 break
@@ -229,7 +238,8 @@ class Inspection:
             history = dataclasses.replace(history, rounds=(*history.rounds, new))
             if observe or i < rounds - 1:
                 history = self.play(history, rounds=0)
-                playing.follow(a, index(self._scenes(self._symbols(history)).observations, n))
+                o, done = index(self._scenes(self._symbols(history)).observations, n), new.mark == "do"
+                playing.follow(a, o, intervened=done)
         return history
 
     def alone(self, history: History) -> dict[str, History]:
@@ -361,11 +371,6 @@ class Inspection:
 
 
 def _check_inspectable(process: Any) -> InteractionProcess:
-    if isinstance(process, AbstractHostWorld):
-        raise TypeError(
-            f"{process.name} runs in Python and can only be sampled, so that no belief can be computed for it; inspect "
-            "an InteractionProcess. ud.certify measures agents on such a world."
-        )
     process = check_process(process)
     if not process.finite:
         raise TypeError(
@@ -373,31 +378,6 @@ def _check_inspectable(process: Any) -> InteractionProcess:
             "process.particles(1000, key=key), which restricts Theta to draws from its prior."
         )
     return process
-
-
-def _named(agents: Any) -> dict[str, AbstractAgent | HostAgent]:
-    if not isinstance(agents, Mapping):
-        agents = {"agent" if i == 0 else f"agent {i + 1}": x for i, x in enumerate(agents)}
-    for name, agent in agents.items():
-        if not isinstance(agent, AbstractAgent | HostAgent):
-            raise TypeError(f"{name} must be an agent such as ud.ExactAgent(process), not {one_line(repr(agent))}.")
-        if name in EXACT:
-            raise ValueError(f"an agent cannot have the name {name!r}, which is that of an exact party.")
-    return dict(agents)
-
-
-def _reads(agent: AbstractAgent) -> Reads:
-    if {"do", "see"} <= {*agent.marks}:
-        return "marked"
-    return "always do" if agent.own_actions == "do" else "see"
-
-
-def _believes(agent: AbstractAgent, process: InteractionProcess) -> bool:
-    """Return whether the agent has a belief about the thetas of the process."""
-    if agent.thetas is None:
-        return False
-    own, other = (jax.tree.flatten(x) for x in (agent.thetas, process.thetas))
-    return own[1] == other[1] and all(np.array_equal(x, y) for x, y in zip(own[0], other[0], strict=True))
 
 
 def _array(x: Any) -> np.ndarray:

@@ -9,11 +9,12 @@ import numpy as np
 from undelude._agents.base import AbstractAgent
 from undelude._agents.host import HostAgent
 from undelude._inspector.history import History, Round
-from undelude._inspector.inspection import SEE, Inspection
+from undelude._inspector.host_inspection import HostInspection
+from undelude._inspector.inspection import Inspection
 from undelude._inspector.server import Server, Service
-from undelude._inspector.view import CHOSEN, first_history
+from undelude._inspector.start import begin_with, first_actor, inspection_of
 from undelude._process.episodes import EXPERT, Episodes, one_of
-from undelude._process.process import InteractionProcess
+from undelude._process.host_world import World
 
 # Pixels: the height of the page in a notebook.
 HEIGHT = 900
@@ -27,7 +28,7 @@ class Inspector:
         url: the link to the page, which only this machine can open.
     """
 
-    def __init__(self, inspection: Inspection, service: Service, *, port: int = 0):
+    def __init__(self, inspection: Inspection | HostInspection, service: Service, *, port: int = 0):
         self.inspection = inspection
         self._server = Server(service, port=port, token=True, embedded=True)
         self.url = self._server.url
@@ -40,13 +41,13 @@ class Inspector:
         return f"Inspector({self.url})"
 
     def _repr_html_(self) -> str:
-        name = escape(f"undelude inspector of {self.inspection.process.name}")
+        name = escape(f"undelude inspector of {self.inspection.name}")
         look = f"width: 100%; height: {HEIGHT}px; border: 1px solid #d8d8d4"
         return f'<iframe src="{escape(self.url)}" title="{name}" style="{look}" allow="clipboard-write"></iframe>'
 
 
 def inspect(
-    process: InteractionProcess,
+    process: World,
     *agents: AbstractAgent | HostAgent,
     episodes: Episodes | None = None,
     episode: int = 0,
@@ -61,22 +62,23 @@ def inspect(
     edits symbols, and lets a person be Nature, the expert or the agent.
 
     Args:
-        process: of finitely many thetas; actions and observations are symbols or short blocks of them.
+        process: of finitely many thetas; actions and observations are symbols or short blocks of them. Or a
+            `ug.HostWorld` or `ug.FunctionalWorld`, whose episode is recorded: what its simulator showed stays as it is.
         agents: they read the same episode. They read an action as marked if they know both marks. A `ud.HostAgent` is
             called again for each change of the history, and reads actions in its own way.
         episodes: the result of `ud.rollout`; by default the first agent, or else the deluded exact agent, plays one.
         episode: index of the episode in `episodes`.
         num_rounds: most rounds of the episode; by default those of the process, or of `episodes` if they are more.
         seed: of the episode that is played; by default, of 32 episodes it is the one after which reading the actions
-            as see, instead of do, lowers the belief in the true theta most; 0 with a `ud.HostAgent`, for which 32
-            episodes would take long.
+            XX
         port: of the server; any free one by default.
 
     Returns:
         An `Inspector`: open its `url`, or show it in a notebook. `stop()` ends it.
 
     Raises:
-        TypeError: Theta is continuous, the process can only be sampled, or its symbols cannot be listed.
+        TypeError: Theta is continuous, the symbols of a process cannot be listed, or a simulator has neither exact
+            answers nor an agent.
         ValueError: an agent was made for another process, or the episodes do not fit the process or have no theta.
 
     >>> import undelude as ud
@@ -87,26 +89,25 @@ def inspect(
     """
     if episodes is not None:
         num_rounds = max(process.num_rounds, episodes.num_rounds) if num_rounds is None else num_rounds
-    inspection = Inspection(process, agents, num_rounds=num_rounds)
+    inspection = inspection_of(process, agents, num_rounds=num_rounds)
     notes = {}
-    actor = next(iter(inspection.agents), SEE)
     if episodes is not None:
         history = history_of(inspection, episodes, episode)
     else:
-        # A policy in Python would take long to play many episodes.
-        seed = 0 if seed is None and inspection.hosts else seed
-        history = first_history(inspection, actor, seed=seed)
-        notes = {"": CHOSEN} if seed is None else {}
-    return Inspector(inspection, Service(inspection, history, actor=actor, notes=notes), port=port)
+        history, notes = begin_with(inspection, seed=seed)
+    service = Service(inspection, history, actor=first_actor(inspection), notes=notes)
+    return Inspector(inspection, service, port=port)
 
 
-def history_of(inspection: Inspection, episodes: Episodes, episode: int = 0) -> History:
+def history_of(inspection: Inspection | HostInspection, episodes: Episodes, episode: int = 0) -> History:
     """Return one episode of a rollout as a history.
 
     Raises:
         ValueError: the index is out of range, the episodes have no theta, or they do not fit the process.
     """
-    episodes = one_of(episodes, episode, name=inspection.process.name, to="inspect")
+    episodes = one_of(episodes, episode, name=inspection.name, to="inspect")
+    if isinstance(inspection, HostInspection):
+        return inspection.from_json(inspection.to_json(inspection.recordings.history_of(episodes)))
     A, O = inspection.actions, inspection.observations
     one: Any = jax.tree.map(np.asarray, episodes)
     n, symbols = int(one.mask.sum()), inspection.scored(one.observations)

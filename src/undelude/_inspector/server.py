@@ -19,10 +19,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from undelude._files import json_object
+from undelude._inspector import host_view, view
 from undelude._inspector.examples import examples
 from undelude._inspector.history import History
+from undelude._inspector.host_inspection import HostInspection
 from undelude._inspector.inspection import MARKED, Inspection
-from undelude._inspector.view import compare, describe, picture, view
 
 # Most bytes of a request, and the seconds within which it must arrive.
 MOST, SECONDS = 2**21, 30
@@ -46,7 +47,10 @@ FILES = {
     "/": ("_inspector", "page", "page.html"),
     "/report.css": ("_report", "style.css"),
     "/inspector.css": ("_inspector", "page", "inspector.css"),
-    **{f"/{name}.js": ("_inspector", "page", f"{name}.js") for name in ("app", "state", "score", "tables", "sharing")},
+    **{
+        f"/{name}.js": ("_inspector", "page", f"{name}.js")
+        for name in ("app", "state", "score", "densities", "tables", "sharing")
+    },
 }
 
 
@@ -64,7 +68,7 @@ class Service:
 
     def __init__(
         self,
-        inspection: Inspection,
+        inspection: Inspection | HostInspection,
         first: History,
         *,
         task: str | None = None,
@@ -90,6 +94,7 @@ class Service:
             "play": self._play,
             "picture": self._picture,
             "compare": self._compare,
+            "densities": self._densities,
         }
         if name not in answers:
             raise ValueError(f"there is no request {name!r:.99}.")
@@ -98,12 +103,12 @@ class Service:
 
     def _describe(self, request: Mapping[str, Any]) -> dict[str, Any]:
         del request
-        about = describe(self.inspection, notes=self.notes)
-        stored = {
-            name: self.inspection.to_json(history, task=self.task)
-            for name, history in examples(self.inspection).items()
-        }
-        about |= {"actor": self.actor, "note": self.notes.get("", ""), "examples": stored, "served": True}
+        if isinstance(self.inspection, HostInspection):
+            about, stored = host_view.describe(self.inspection, notes=self.notes), {}
+        else:
+            about, stored = view.describe(self.inspection, notes=self.notes), examples(self.inspection)
+        written = {name: self.inspection.to_json(history, task=self.task) for name, history in stored.items()}
+        about |= {"actor": self.actor, "note": self.notes.get("", ""), "examples": written, "served": True}
         about["logs"] = self.logs
         return about | {"state": self._view(self.first)}
 
@@ -113,7 +118,7 @@ class Service:
     def _begin(self, request: Mapping[str, Any]) -> dict[str, Any]:
         seed, theta = _whole(request, "seed", 2**32 - 1), None
         if request.get("theta") is not None:
-            theta = _whole(request, "theta", self.inspection.process.num_thetas - 1)
+            theta = _whole(request, "theta", self.inspection.num_thetas - 1)
         return self._view(self.inspection.begin(seed=seed, theta=theta))
 
     def _play(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,10 +131,19 @@ class Service:
         return self._view(self.inspection.play(history, rounds=rounds, actor=actor, **flags))
 
     def _picture(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return {"picture": picture(self.inspection, self._history(request))}
+        history, x = self._history(request), self.inspection
+        return {"picture": host_view.picture(x, history) if isinstance(x, HostInspection) else view.picture(x, history)}
 
     def _compare(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return compare(self.inspection, self._history(request))
+        history, x = self._history(request), self.inspection
+        return host_view.compare(x, history) if isinstance(x, HostInspection) else view.compare(x, history)
+
+    def _densities(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        history = self._history(request)
+        t = _whole(request, "round", history.num_observations)
+        if not isinstance(self.inspection, HostInspection):
+            raise ValueError("actions are symbols here, and have no densities.")
+        return host_view.densities(self.inspection, history, t)
 
     def _history(self, request: Mapping[str, Any]) -> History:
         episode = request.get("episode")
@@ -138,7 +152,10 @@ class Service:
         return self.inspection.from_json(episode, task=self.task)
 
     def _view(self, history: History) -> dict[str, Any]:
-        return view(self.inspection, self.inspection.read(history), task=self.task)
+        x = self.inspection
+        if isinstance(x, HostInspection):
+            return host_view.view(x, x.read(history), task=self.task)
+        return view.view(x, x.read(history), task=self.task)
 
 
 def _whole(request: Mapping[str, Any], name: str, most: int) -> int:
@@ -163,6 +180,7 @@ class Server:
 
     Attributes:
         url: the link to the page.
+        listens_everywhere: whether the host is the address of every network, such as 0.0.0.0.
 
     Raises:
         OSError: the host is unknown, or the port is in use.
@@ -180,8 +198,8 @@ class Server:
         self._http.ancestors = "*" if embedded else "'none'"
         names = {"localhost", "127.0.0.1", "::1", str(address), host.lower()}
         self._http.hosts = names if is_local else None
-        # The address 0.0.0.0 is that of every network; a link needs a name.
-        host = socket.gethostname() if ipaddress.ip_address(str(address)).is_unspecified else host
+        self.listens_everywhere = ipaddress.ip_address(str(address)).is_unspecified
+        host = own_address(family) if self.listens_everywhere else host
         shown = f"[{host}]" if ":" in host else host
         query = f"?token={self.token}" if self.token else ""
         self.url = f"http://{shown}:{self._http.server_address[1]}/{query}"
@@ -198,6 +216,21 @@ class Server:
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
+
+
+def own_address(family: int) -> str:
+    """Return the address that this machine has in its network, or that of this machine alone if it has none.
+
+    A name of this machine may not resolve on another one.
+    """
+    # Connecting a datagram socket sends nothing: it only chooses the network. These addresses are of no machine.
+    far, alone = ("2001:db8::1", "::1") if family == socket.AF_INET6 else ("192.0.2.1", "127.0.0.1")
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((far, 9))
+        except OSError:
+            return alone
+        return str(probe.getsockname()[0])
 
 
 class _Http(ThreadingHTTPServer):

@@ -74,7 +74,7 @@ class State:
         KL is infinite where the party gives no probability to a symbol that the answer allows.
         """
         p, q = self.accounts[answer], self.accounts[party]
-        return Divergence(*_kl_and_tv(p.actions, q.actions), *_kl_and_tv(p.observations, q.observations))
+        return Divergence(*kl_and_tv(p.actions, q.actions), *kl_and_tv(p.observations, q.observations))
 
     def losses(self, party: str) -> Float[np.ndarray, " n"]:
         """Return `-log P(label)` of each counterfactual label in nats, and NaN in rounds without one (equation 9)."""
@@ -86,7 +86,7 @@ class State:
         return losses
 
 
-def _kl_and_tv(p: Float[np.ndarray, "R n"], q: Float[np.ndarray, "R n"]) -> tuple[np.ndarray, np.ndarray]:
+def kl_and_tv(p: Float[np.ndarray, "R n"], q: Float[np.ndarray, "R n"]) -> tuple[np.ndarray, np.ndarray]:
     """Return `sum_x p(x) log(p(x) / q(x))` and `sum_x |p(x) - q(x)| / 2` of each row; rounding below 0 becomes 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(p > 0, p * (np.log(p) - np.log(q)), 0.0)

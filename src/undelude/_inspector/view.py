@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from undelude._agents.host import HostAgent
 from undelude._drawing.film import draw_round
 from undelude._drawing.frame import INK
 from undelude._files import plain
@@ -81,10 +82,18 @@ def describe(inspection: Inspection, *, notes: Mapping[str, str]) -> dict[str, A
 
 def _reading(inspection: Inspection, name: str) -> str:
     """Return how a given agent reads past actions."""
-    if name in inspection.hosts:
-        return "A policy in Python. It is not told the marks, and reads past actions in its own way."
+    agent = inspection.agents[name]
+    if isinstance(agent, HostAgent):
+        return host_reading(agent)
     text, why = READS[inspection.readers[name].reads]
     return f"{text} {why}" if inspection.readers[name].agent.trainable else text
+
+
+def host_reading(agent: HostAgent) -> str:
+    """Return how a policy in Python reads past actions."""
+    if agent.told_marks:
+        return f"A policy in Python, which is told the marks. {READS['marked'][0]}"
+    return "A policy in Python. It is not told the marks, and reads past actions in its own way."
 
 
 def _symbols(alphabet: Any) -> list[dict[str, Any]]:
@@ -112,7 +121,7 @@ def view(inspection: Inspection, state: State, *, task: str | None) -> dict[str,
             "actions": actions[name],
             "observations": observations[name],
             "kl": {answer: _divergence(state, answer, name) for answer in (DO, SEE)},
-            "loss": _numbers(state.losses(name)),
+            "loss": numbers(state.losses(name)),
         }
     return {
         "episode": inspection.to_json(history, task=task),
@@ -120,7 +129,7 @@ def view(inspection: Inspection, state: State, *, task: str | None) -> dict[str,
         "opening": history.opening,
         "theta": list(history.theta),
         "parties": parties,
-        "rewards": _numbers(state.rewards),
+        "rewards": numbers(state.rewards),
         "offered": offered,
         "ended": state.ended,
     }
@@ -128,20 +137,20 @@ def view(inspection: Inspection, state: State, *, task: str | None) -> dict[str,
 
 def _divergence(state: State, answer: str, party: str) -> dict[str, Any]:
     found = state.divergence(answer, party)
-    return {"actions": _numbers(found.actions), "observations": _numbers(found.observations)}
+    return {"actions": numbers(found.actions), "observations": numbers(found.observations)}
 
 
 def _account(account: Account) -> dict[str, Any]:
     return {
-        "belief": None if account.belief is None else _numbers(account.belief),
-        "acted_belief": None if account.acted_belief is None else _numbers(account.acted_belief),
+        "belief": None if account.belief is None else numbers(account.belief),
+        "acted_belief": None if account.acted_belief is None else numbers(account.acted_belief),
         "opening_impossible": account.opening_impossible,
         "impossible": np.flatnonzero(account.impossible).tolist(),
         "acted_impossible": np.flatnonzero(account.acted_impossible).tolist(),
     }
 
 
-def _numbers(x: Float[np.ndarray, "..."]) -> list[Any]:
+def numbers(x: Float[np.ndarray, "..."]) -> list[Any]:
     """Return an array as lists of numbers."""
     numbers = np.round(x, DECIMALS).tolist()
     return numbers if np.isfinite(x).all() else plain(numbers)
@@ -154,7 +163,7 @@ def _probabilities(tables: Mapping[str, Float[np.ndarray, "R n"]], wanted: Seque
     ones, the same indices for all parties.
     """
     if all(p.shape[1] <= ALL for p in tables.values()):
-        return {name: _numbers(p) for name, p in tables.items()}
+        return {name: numbers(p) for name, p in tables.items()}
     largest = [np.argsort(-p, axis=1, kind="stable")[:, :LARGEST] for p in tables.values()]
     known = [(p, some) for p, some in zip(tables.values(), largest, strict=True) if not np.isnan(p).all()]
     sent = [
@@ -163,7 +172,7 @@ def _probabilities(tables: Mapping[str, Float[np.ndarray, "R n"]], wanted: Seque
     ]
     return {
         name: [
-            [list(pair) for pair in zip(some.tolist(), _numbers(row[some]), strict=True)]
+            [list(pair) for pair in zip(some.tolist(), numbers(row[some]), strict=True)]
             for row, some in zip(p, sent, strict=True)
         ]
         for name, p in tables.items()
@@ -183,16 +192,20 @@ def compare(inspection: Inspection, history: History) -> dict[str, Any]:
         belief = state.accounts[name or MARKED].belief
         found[name] = {
             "rounds": [[r.action, r.observation] for r in alone.rounds if r.observation is not None],
-            "rewards": _numbers(state.rewards),
-            "truth": None if belief is None else _numbers(belief[-1:, alone.theta[-1]])[0],
+            "rewards": numbers(state.rewards),
+            "truth": None if belief is None else numbers(belief[-1:, alone.theta[-1]])[0],
         }
     return found
 
 
 def picture(inspection: Inspection, history: History) -> str:
     """Return the world after the last symbol, as the task draws it, with the belief as marked: a PNG as a data URL."""
-    scene = inspection.scene(history)
-    frame = draw_round(inspection.process.task, *scene, size=SIZE, accent=INK, meaning="", title="")
+    return as_png(inspection.process.task, *inspection.scene(history))
+
+
+def as_png(task: Any, *scene: Any) -> str:
+    """Return a drawing of a task or a world in Python: a PNG as a data URL."""
+    frame = draw_round(task, *scene, size=SIZE, accent=INK, meaning="", title="")
     out = io.BytesIO()
     Image.fromarray(frame.array()).save(out, format="PNG")
     return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"

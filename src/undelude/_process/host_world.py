@@ -31,17 +31,21 @@ class Evidence(eqx.Module):
         experts: `Q(A | theta, e)`, arrays `[B, T + 1, K, ...]`, before each round and after the last.
         log_likelihood: `[B, T + 1, K]`, nats, up to a term that theta does not change: the log-prior with the opening,
             then `log P(o_t | theta, history)` of each observation.
+        symbols: by name, the parts of an observation that theta changes: `P(part | theta, history, other parts)`,
+            Categoricals `[B, T, K, n]`. In worlds of `undelude.gym`, `experts` and `symbols` of round t depend on the
+            observations before and after it alone.
     """
 
     experts: Any
-    log_likelihood: Float[Array, "B T1 K"]
+    log_likelihood: Float[Array, "*B T1 K"]
+    symbols: Mapping[str, Any] = eqx.field(default_factory=dict)
 
     def log_posterior(self, episode: "Episodes", intervened: Bool[Array, " T"] | bool) -> Float[Array, "T1 K"]:
         """Return `log P(theta | history)` of one episode before each round and after the last, by Bayes' rule.
 
         After a round that is impossible under every theta the belief stays as it was.
 
-        Both fields are of that episode, without the axis B.
+        The fields are of that episode, without the axis B.
 
             P(theta | do(a), o)   is proportional to P(theta) prod_s P(o_s | theta, h_s)
             P(theta | a, o)       has the factors Q(a_s | theta, e_s) too

@@ -1,5 +1,6 @@
-"""What a notebook shows of a certificate, episodes and a causal model: HTML that carries its own style."""
+"""What a notebook shows of a certificate, episodes, a causal model and its paths: HTML that carries its own style."""
 
+import itertools
 import re
 from collections.abc import Iterable
 from html import escape
@@ -21,10 +22,14 @@ from undelude._drawing.charts import distances, dots
 from undelude._drawing.dag import Panel, draw_dag
 from undelude._drawing.svg import STYLE, WIDTH, to_figure
 from undelude._process.episodes import EXPERT, Episodes
+from undelude.causal.graph import Path
 from undelude.causal.model import CausalModel
 
 # Episodes and rounds that are shown.
 MOST_EPISODES, MOST_ROUNDS = 4, 24
+# Paths that are shown; there can be exponentially many.
+MOST_PATHS = 12
+ARROWS = {"->": "&rarr;", "<-": "&larr;"}
 LEGEND = (
     '<p class="aside">Actions: <span class="do">blue</span> is marked do, an intervention, which says nothing about '
     'theta; <span class="see">orange</span> is marked see, evidence about theta, as if the expert had chosen it; '
@@ -119,6 +124,23 @@ def of_model(model: CausalModel) -> str:
         for name, values in zip(graph, structure.values, strict=True)
     ]
     return _page(drawn, _table(["variable", "values", "parents"], rows))
+
+
+def of_paths(paths: Iterable[Path]) -> str:
+    """Return the first paths, each with the nodes that block it crossed out."""
+    found = list(itertools.islice(paths, MOST_PATHS + 1))
+    rows = [
+        [_path(path), "open" if path.is_open else f"blocked by {escape(', '.join(path.blocked_by))}"] for path in found
+    ]
+    rest = f'<p class="aside">Not shown: paths after the first {MOST_PATHS}.</p>' if len(found) > MOST_PATHS else ""
+    return _page(_table([], rows[:MOST_PATHS], is_html=True) if rows else "<p>No path.</p>", rest)
+
+
+def _path(path: Path) -> str:
+    nodes = [f"<s>{escape(x)}</s>" if x in path.blocked_by else escape(x) for x in path.nodes]
+    steps = zip(path.arrows, nodes[1:], strict=True)
+    text = nodes[0] + "".join(f" {ARROWS[arrow]} {node}" for arrow, node in steps)
+    return f'<span class="{"path" if path.is_open else "aside"}">{text}</span>'
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[Any]], *, is_html: bool = False) -> str:

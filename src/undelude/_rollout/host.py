@@ -48,7 +48,7 @@ class Execution:
 
 
 # What a compiled world that can only be sampled may know of itself, as a world in Python does.
-KNOWN = "evidence", "exact_agent", "random_actions", "difference", "clipped", "prior", "num_thetas"
+KNOWN = ("evidence", "exact_agent", "random_actions", "difference", "clipped", "prior", "num_thetas", "contexts", "cue")
 
 
 class _Vmapped(AbstractHostWorld[State]):
@@ -150,7 +150,7 @@ def play(
             on_progress(done, total, doing)
 
     def play_some(key: Key[Array, ""], ids: Int[np.ndarray, " n"]) -> tuple[Played, Bool[np.ndarray, " n"] | None]:
-        with _turns(world):
+        with in_turns(world):
             return _play_piece(world, player, key, ids, T, theta, execution, predicts, stopped, after_round)
 
     ids = np.arange(B) if ids is None else ids
@@ -158,7 +158,7 @@ def play(
     return pieces[0] if len(pieces) == 1 else jax.tree.map(lambda *xs: jnp.asarray(np.concatenate(xs)), *pieces)
 
 
-def _turns(world: AbstractHostWorld) -> threading.RLock:
+def in_turns(world: AbstractHostWorld) -> threading.RLock:
     """Return the lock of a world: its environments play for one thread at a time, from the beginning to the end."""
     return vars(world).setdefault("_turns", threading.RLock())
 

@@ -74,8 +74,9 @@ class HostPlayer(AbstractPlayer):
         return self.agent.reset(num_episodes)
 
     def read(self, m: Memory, last: LastRound, exists: Exists, t: int) -> tuple[Prediction, Memory]:
-        # A HostAgent executes all actions, and knows how it reads them: it is not told the marks.
-        returned, m = _pair(self.agent.predict(m, _to_host(last.a), _to_host(last.o)), f"predict (round {t})")
+        # In most cases a HostAgent knows how it reads its actions, and is not told the marks.
+        marks = (np.asarray(last.marks),) if self.agent.told_marks else ()
+        returned, m = _pair(self.agent.predict(m, _to_host(last.a), _to_host(last.o), *marks), f"predict (round {t})")
         return _as_distribution(returned, self.action_spec, exists, f"predict (round {t})"), m
 
     def turn(

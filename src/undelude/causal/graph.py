@@ -1,7 +1,7 @@
 """Causal graphs as mappings from names to parents: surgery, d-separation, paths and latent projection."""
 
 import heapq
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
@@ -31,6 +31,30 @@ class Path:
     def __str__(self) -> str:
         steps = zip(self.arrows, self.nodes[1:], strict=True)
         return self.nodes[0] + "".join(f" {arrow} {node}" for arrow, node in steps)
+
+    def _repr_html_(self) -> str:
+        from undelude._report.notebook import of_paths  # In a notebook alone: it needs matplotlib.
+
+        return of_paths([self])
+
+
+class Paths(Iterator[Path]):
+    """The paths between two variables, an iterator; a notebook shows the first ones, without taking any.
+
+    Args:
+        walk: starts to enumerate the paths.
+    """
+
+    def __init__(self, walk: Callable[[], Iterator[Path]]):
+        self._walk, self._rest = walk, walk()
+
+    def __next__(self) -> Path:
+        return next(self._rest)
+
+    def _repr_html_(self) -> str:
+        from undelude._report.notebook import of_paths  # In a notebook alone: it needs matplotlib.
+
+        return of_paths(self._walk())
 
 
 # -------------------------------------------------------------------------------------------- order and ancestry
@@ -202,7 +226,7 @@ def d_separated(graph: AnyGraph, a: Names, b: Names, *, given: Names = (), do: N
     return True
 
 
-def paths(graph: AnyGraph, a: str, b: str, *, given: Names = (), do: Names = ()) -> Iterator[Path]:
+def paths(graph: AnyGraph, a: str, b: str, *, given: Names = (), do: Names = ()) -> Paths:
     """Yield every path between `a` and `b` in the graph mutilated by `do`, and the nodes that block it.
 
     The number of paths can be exponential; take some of them with `itertools.islice`.
@@ -264,7 +288,7 @@ def paths(graph: AnyGraph, a: str, b: str, *, given: Names = (), do: Names = ())
         )
         return Path(nodes, arrows, blocked_by)
 
-    return walk()
+    return Paths(walk)
 
 
 def _separation(

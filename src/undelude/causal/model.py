@@ -1,7 +1,7 @@
 """Finite causal models on any graph, in which any variable can be seen, done or summed out (Sections 2 and 3)."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -17,7 +17,7 @@ from undelude.causal.contraction import Numbers, backend
 from undelude.causal.derivative import differentiable
 from undelude.causal.equation import Equation, in_variables
 from undelude.causal.estimand import Estimand, written_query
-from undelude.causal.graph import Path
+from undelude.causal.graph import Paths
 from undelude.causal.identification import identify
 from undelude.causal.names import Graph, Names, as_names, check_names, listed
 from undelude.causal.positivity import undefined
@@ -312,7 +312,7 @@ class CausalModel(AbstractQuestions):
         """
         return graph.d_separated(self.graph, as_names(a), as_names(b), given=as_names(given), do=as_names(do))
 
-    def paths(self, a: str, b: str, *, given: Names = (), do: Names = ()) -> Iterator[Path]:
+    def paths(self, a: str, b: str, *, given: Names = (), do: Names = ()) -> Paths:
         """Yield the paths between `a` and `b` in the graph mutilated by `do`, and the nodes that block each.
 
         Args:

@@ -17,6 +17,7 @@ from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractTask
 from undelude._tree import index
 from undelude.tasks.menu import REPLIES, YES, MenuByTurn
+from undelude.tasks.tables import TableTask
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,7 +155,10 @@ def game_words(process: InteractionProcess) -> Words:
 def words_of(
     process: InteractionProcess, probs: Float[np.ndarray, "K A O"], rewards: Float[np.ndarray, "K A O"]
 ) -> Words:
-    """Return the words of a game.
+    """Return the words of a game, which its structure decides and not its name.
+
+    In tables with two outcomes whose action k is the best under theta k, actions open boxes if the prize is certain,
+    as in Section 2, and pull arms if outcome 1 pays 1, as in Remark 11.
 
     Args:
         process: of the game.
@@ -163,10 +167,12 @@ def words_of(
     """
     if isinstance(process.task, MenuByTurn):
         return menu_words(process, process.task)
-    if probs.shape[-1] == 2 and own_action_is_best((probs * rewards).sum(-1)):
-        if process.name == "frog":
+    # Without a memory, the tables of the first round are those of all.
+    if isinstance(process.task, TableTask) and probs.shape[-1] == 2 and own_action_is_best((probs * rewards).sum(-1)):
+        is_certain = bool(((probs == 0) | (probs == 1)).all())
+        if is_certain and (rewards == [-1, 1]).all():
             return box_words()
-        if "bandit" in process.name:
+        if (rewards == [0, 1]).all():
             return arm_words(probs[..., 1])
     pays = bool(rewards.size and (rewards[..., 1:] > rewards[..., :1]).all())
     return _plain_words(process, _outcomes(process, pays=pays))

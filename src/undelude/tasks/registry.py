@@ -10,6 +10,18 @@ from undelude._user_code import UnknownNameError, UserCodeError, import_object
 from undelude._versioned_tasks import NAMESPACE, find_task
 
 
+class WrongTypeError(TypeError):
+    """A name of the user's own that stands for something else than a process; `found` is that."""
+
+    def __init__(self, message: str, found: object):
+        super().__init__(message)
+        self.found = found
+
+
+class NoFactoryError(WrongTypeError, UnknownNameError):
+    """A name that stands for no function."""
+
+
 def make_process(task: str) -> InteractionProcess:
     """Build a task that must be a process: a world that can only be sampled is a `TypeError`."""
     return check_process(make(task))
@@ -28,7 +40,7 @@ def make(task: str) -> World:
         UnknownNameError: the name, module or factory does not exist.
         UserCodeError: the user's module or factory failed.
         ModuleNotFoundError: an optional dependency is missing; the message names it.
-        TypeError: the factory did not return a process.
+        WrongTypeError: the factory did not return a process, or the name is not that of a function.
     """
     check_task_name(task)
     if task in TASKS:
@@ -39,17 +51,20 @@ def make(task: str) -> World:
         return pkgutil.resolve_name("undelude.offline:load")(task).process
     factory = import_object(task, kind="task")
     if not callable(factory):
-        raise UnknownNameError(
+        raise NoFactoryError(
             f"{task!r} is not a function but of type {type(factory).__name__}. "
-            "A task of your own is a function that returns an undelude.InteractionProcess or an undelude.gym.HostWorld."
+            "A task of your own is a function that returns an undelude.InteractionProcess or an "
+            "undelude.gym.HostWorld.",
+            factory,
         )
     try:
         process = factory()
     except (Exception, SystemExit) as error:
         raise UserCodeError("task", task) from error
     if not isinstance(process, AbstractWorld | AbstractHostWorld):
-        raise TypeError(
+        raise WrongTypeError(
             f"{task} returned {type(process).__name__}; it must return an undelude.InteractionProcess, or a "
-            "world such as undelude.gym.HostWorld or FunctionalWorld."
+            "world such as undelude.gym.HostWorld or FunctionalWorld.",
+            process,
         )
     return process

@@ -1,8 +1,9 @@
 // The inspector: state of the page, requests, controls and keys. The history lives here; the server only answers.
+import { clearDensities, drawDensities } from "./densities.js";
 import { draw } from "./score.js";
 import { showHeadline, showLogs, showOthers, showTables, showWho } from "./tables.js";
 import { connectSharing, fromLink } from "./sharing.js";
-import { $, length, offeredAt, page, request } from "./state.js";
+import { $, adopt, length, offeredAt, page, request } from "./state.js";
 
 // Do one thing at a time; show an error on the page.
 let queue = Promise.resolve();
@@ -22,7 +23,7 @@ export async function change(name, body, point = null) {
 }
 
 export function show(state, point = null) {
-  page.state = state;
+  adopt(state);
   page.point = Math.min(point ?? page.point, length());
   history.replaceState(null, "", `${location.pathname}${location.search}`);
   $("others").replaceChildren();
@@ -34,7 +35,26 @@ export function refresh() {
   showHeadline(page);
   showTables(page);
   showControls();
-  if (page.about.drawing) showPicture();
+  // Drawings wait until the person does: the server answers one request after the other.
+  clearTimeout(drawing);
+  drawing = setTimeout(() => {
+    if (page.about.drawing) showPicture();
+    if (page.about.numbers) showDensities();
+  }, PAUSE);
+}
+
+// Milliseconds.
+const PAUSE = 120;
+let drawing = null;
+
+// Draw the densities of the next action at the cursor; of several requests, the last counts.
+let asked = 0;
+async function showDensities() {
+  const mine = ++asked, { state, point } = page;
+  const found = point % 2 ? null : await request("densities", { episode: state.episode, round: point / 2 }).catch(() => null);
+  if (mine !== asked) return;
+  if (found) drawDensities(page, found, point / 2);
+  else clearDensities();
 }
 
 // Draw the world at the cursor; of several requests, the last counts.
@@ -42,10 +62,12 @@ let pictures = 0;
 async function showPicture() {
   const mine = ++pictures, episode = structuredClone(page.state.episode);
   truncated(episode);
-  const found = await request("picture", { episode }).catch(() => null);
+  const found = await request("picture", { episode }).catch(({ message }) => ({ picture: null, message }));
   if (mine !== pictures) return;
-  $("picture").hidden = found === null;
-  if (found) $("picture").src = found.picture;
+  $("picture").hidden = !found.picture;
+  if (found.picture) $("picture").src = found.picture;
+  $("no-picture").hidden = !found.message;
+  $("no-picture").textContent = found.message ? `No picture: ${found.message}` : "";
   $("picture").alt = `The world as the task draws it, ${$("now-heading").textContent.toLowerCase()}, with the belief as marked.`;
 }
 
@@ -69,8 +91,12 @@ const markAll = (mark) =>
   attempt(() => change("read", edited(({ rounds }) => rounds.forEach((round) => { round.mark = mark; }))));
 
 function edit(name, value) {
-  const t = editedRound();
-  attempt(() => change("read", edited(({ rounds }) => { rounds[t][name] = value; })));
+  const t = editedRound(), { symbol } = page.about;
+  attempt(() => change("read", edited(({ rounds }) => {
+    // Of a recorded observation, the symbol alone may be edited.
+    if (name === "observation" && symbol) rounds[t].observation[symbol] = value;
+    else rounds[t][name] = value;
+  })));
 }
 
 // The round whose symbols the selects show: that of the last symbol before the cursor.
@@ -95,7 +121,7 @@ async function step() {
   if (page.point < length()) return move(page.point + 1);
   if (page.state.ended) return;
   const { actor, nature, expert } = seats();
-  if (isOpen() ? nature === "me" : actor === "me" || expert === "me") return $("ask-buttons").querySelector("button")?.focus();
+  if (isOpen() ? nature === "me" : actor === "me" || expert === "me") return $("ask-buttons").querySelector("input, button")?.focus();
   await attempt(() => change("play", {
     episode: page.state.episode, rounds: isOpen() ? 0 : 1, actor: isOpen() ? "marked" : actor, observe: false,
     label: expert === "label",
@@ -128,17 +154,19 @@ function showAsk() {
   const { actor, nature, expert } = seats();
   const { about, state, point } = page;
   const n = state.rounds.length, buttons = [];
-  let text = "";
+  let text = "", giveNumbers = null;
   if (!state.ended && point === length()) {
     if (isOpen() && nature === "me") {
       text = `You are ${about.words.role}, in round ${n}. The agent ${about.words.acts} ${about.actions[state.rounds[n - 1][0]].text}. ${about.question}`;
       about.observations.forEach(({ text, value }) => buttons.push([text, () => give(value)]));
     } else if (!isOpen() && expert === "me") {
       text = `You are the expert, in round ${n + 1}: what would you do? The agent acts by itself; your answer is a counterfactual label.`;
-      offeredAt(point).forEach((i) => buttons.push([about.actions[i].text, () => teach(about.actions[i].value)]));
+      if (about.numbers) giveNumbers = teach;
+      else offeredAt(point).forEach((i) => buttons.push([about.actions[i].text, () => teach(about.actions[i].value)]));
     } else if (!isOpen() && actor === "me") {
       text = `You are the agent, in round ${n + 1}. What do you do?`;
-      offeredAt(point).forEach((i) => buttons.push([about.actions[i].text, () => act(about.actions[i].value)]));
+      if (about.numbers) giveNumbers = act;
+      else offeredAt(point).forEach((i) => buttons.push([about.actions[i].text, () => act(about.actions[i].value)]));
     }
   }
   const had = $("ask").contains(document.activeElement);
@@ -150,7 +178,34 @@ function showAsk() {
     button.addEventListener("click", action);
     return button;
   }));
-  if (had) ($("ask-buttons").querySelector("button") ?? $("step")).focus();
+  if (giveNumbers) $("ask-buttons").append(numbersForm(giveNumbers));
+  if (had) ($("ask-buttons").querySelector("input, button") ?? $("step")).focus();
+}
+
+// A field for each number of an action, and a button.
+function numbersForm(done) {
+  const { shape } = page.about.numbers, size = shape.reduce((x, y) => x * y, 1), form = document.createElement("form");
+  form.className = "seats";
+  const fields = Array.from({ length: size }, (_, i) => {
+    const label = document.createElement("label"), field = document.createElement("input");
+    Object.assign(field, { type: "number", step: "any", required: true, value: "0" });
+    label.append(size > 1 ? `number ${i + 1} ` : "the number ", field);
+    form.append(label);
+    return field;
+  });
+  form.append(Object.assign(document.createElement("button"), { textContent: "Give it" }));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    done(shaped(fields.map(({ value }) => Number(value)), shape));
+  });
+  return form;
+}
+
+// Return numbers as nested lists of a shape.
+function shaped(numbers, [first, ...rest]) {
+  if (first === undefined) return numbers[0];
+  const size = numbers.length / first;
+  return Array.from({ length: first }, (_, i) => shaped(numbers.slice(i * size, (i + 1) * size), rest));
 }
 
 // The person is Nature; if nobody else must be asked, the agent then acts.
@@ -213,15 +268,37 @@ function showControls() {
     $("edit-observation").disabled = open;
     $("edit-label-box").hidden = label === null;
     if (label !== null) options($("edit-label"), choices(label), label);
+    if (about.cannot) forbid(open);
   }
+  showOpenings(t);
   showAsk();
+}
+
+// Before the first action, offer the openings that exact inference allows, and the one that happened.
+function showOpenings(t) {
+  const { about, state } = page;
+  $("edit-first").hidden = t >= 0 || state.opening === null;
+  if ($("edit-first").hidden) return;
+  const row = state.parties.marked.opening, isCut = Array.isArray(row[0]);
+  const places = about.observations.map((_, i) => i).filter((i) => isCut || row[i] > 0 || i === state.opening);
+  options($("edit-opening"), places.map((i) => [i, about.observations[i].text || about.observations[i].label]), state.opening);
+}
+
+// A simulator cannot be rewound: disable what would need that; the page says why.
+function forbid(isOpen) {
+  const { cannot, symbol, numbers } = page.about;
+  const disabled = { "edit-action": cannot.action, "edit-observation": symbol ? "" : cannot.observation, "edit-label": numbers ? "Numbers are given anew: rewind, and answer again." : "" };
+  for (const [id, why] of Object.entries(disabled)) {
+    $(id).disabled = why !== "" || (id === "edit-observation" && isOpen);
+    $(id).title = why;
+  }
 }
 
 function connect() {
   const { about } = page;
   $("task").textContent = about.task;
   document.title = `${about.task} – undelude inspector`;
-  const actors = about.parties.map(({ key, name }) => [key, name]);
+  const actors = about.actors ?? about.parties.map(({ key, name }) => [key, name]);
   options($("actor"), [...actors, ["me", "me"]], about.actor);
   const thetas = about.theta_names.map((name, k) => [k, name]);
   options($("theta"), thetas, page.state.theta.at(-1));
@@ -229,6 +306,11 @@ function connect() {
   $("truth-note").textContent = about.theta_changes
     ? "“Truth” fixes theta after the last outcome. The symbols of the past stay, and so does its theta."
     : "“Truth” reads the whole episode as if theta were this one: the symbols of the past stay, but its rewards and the expert’s predictions are those of this theta.";
+  if (about.cannot) {
+    for (const id of ["nature", "theta"]) Object.assign($(id), { disabled: true, title: about.cannot[id] });
+    const edits = about.symbol ? ` The ${about.symbol} can be edited: it changes no state.` : "";
+    $("truth-note").textContent = `A recording of a simulator. ${about.cannot.nature} ${about.cannot.theta} What it showed stays as it was.${edits}`;
+  }
   for (const id of ["actor", "nature", "expert"]) $(id).addEventListener("change", refresh);
   $("theta").addEventListener("change", () => attempt(() => change("read", edited((episode) => {
     const theta = Number($("theta").value);
@@ -240,6 +322,9 @@ function connect() {
   $("edit-by").addEventListener("change", (e) => edit("by", e.target.value));
   $("edit-observation").addEventListener("change", (e) => edit("observation", value(e.target, about.observations)));
   $("edit-label").addEventListener("change", (e) => edit("expert_action", value(e.target, about.actions)));
+  $("edit-opening").addEventListener("change", (e) => attempt(() => change("read", edited((episode) => {
+    episode.opening = value(e.target, about.observations);
+  }))));
   const buttons = {
     back, step, play: playOn, rewind, undo, compare, again: newEpisode,
     "all-see": () => markAll("see"), "all-do": () => markAll("do"),
@@ -265,7 +350,7 @@ function connect() {
 await attempt(async () => {
   const { state, ...about } = await request("describe");
   page.about = about;
-  page.state = state;
+  adopt(state);
   page.point = length();
   connect();
   $("main").hidden = false;

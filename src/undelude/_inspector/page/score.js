@@ -52,13 +52,13 @@ function rowOf(name) {
 // Show O_0 before the outcomes.
 function showOpening(about, state) {
   if (state.opening === null) return;
-  const head = rowOf("observation").firstElementChild, box = head.querySelector(".opening") ?? document.createElement("small");
+  const head = rowOf("observation").firstElementChild, box = head.querySelector(".opening") ?? document.createElement("button");
   const { label, text } = about.observations[state.opening];
   box.className = "opening";
   box.textContent = label;
   box.title = `Opening, before round 1: ${text || label}`;
-  box.setAttribute("role", "img");
-  box.ariaLabel = box.title;
+  box.ariaLabel = `${box.title}. Go there.`;
+  box.onclick = () => handlers.move(0);
   head.append(box);
 }
 
@@ -182,7 +182,8 @@ export const stripHeight = (K) => Math.round(Math.min(TALL, K * Math.max(ROW, 48
 
 function drawStrips(about, state, point) {
   const parties = strips(about, state), width = (state.rounds.length + 1) * column();
-  const keys = [...parties.map(({ key }) => key), "kl"];
+  // Without exact do there is nothing to compare with.
+  const keys = [...parties.map(({ key }) => key), ...(state.parties.do ? ["kl"] : [])];
   const box = $("strips");
   if ([...box.children].map((x) => x.dataset.key).join() !== keys.join()) {
     box.replaceChildren(...keys.map((key) => strip(key, about)));
@@ -199,6 +200,7 @@ function drawStrips(about, state, point) {
     list.replaceChildren(...thetas.map((k) => Object.assign(document.createElement("li"), { textContent: about.thetas[k] })));
     canvas.ariaLabel = `Belief of ${name} over the rounds. ${summary(state.parties[key], about)}`;
   });
+  if (!state.parties.do) return;
   const canvas = box.lastElementChild.querySelector("canvas"), context = sized(canvas, width, CHART);
   const top = paintChart(context, { about, state, column: column(), colours, height: CHART });
   paintCursor(context, point, column(), CHART, colours);
@@ -233,7 +235,7 @@ function summary(account, about) {
   return `At the end ${about.theta_names[k]} has ${last[k].toFixed(2)}.`;
 }
 
-function sized(canvas, width, height) {
+export function sized(canvas, width, height) {
   const scale = Math.min(devicePixelRatio || 1, 16000 / width);
   canvas.width = Math.round(width * scale);
   canvas.height = Math.round(height * scale);
@@ -297,8 +299,8 @@ function paintCursor(context, point, column, height, colours) {
 // Paint KL(exact do || party) of each prediction as lines; return the value at the top.
 export function paintChart(context, { about, state, column, colours, height }) {
   const lines = about.parties.filter(({ key }) => key !== "told" && key !== "do").map(({ key }) => {
-    const kl = state.parties[key].kl.do;
-    const points = kl.actions.flatMap((x, t) => [[(t + 0.25) * column, x], [(t + 0.75) * column, kl.observations[t]]]);
+    const { actions, observations } = state.parties[key].kl.do, isCompared = observations.some((y) => y !== null);
+    const points = actions.flatMap((x, t) => [[(t + 0.25) * column, x], [(t + 0.75) * column, isCompared ? observations[t] : undefined]]);
     return [key, points.filter(([, y]) => y !== undefined)];
   });
   const finite = lines.flatMap(([, points]) => points.map(([, y]) => y)).filter((y) => typeof y === "number");

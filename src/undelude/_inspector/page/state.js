@@ -6,6 +6,12 @@ const token = new URLSearchParams(location.search).get("token") ?? "";
 // 2 t before the action of round t, counted from 0, and 2 t + 1 after it. past: the states before each change.
 export const page = { about: null, state: null, point: 0, past: [] };
 
+// Take the alphabets of a state that has its own: real numbers are listed as the episode has them.
+export function adopt(state) {
+  for (const name of ["actions", "observations"]) if (state[name]) page.about[name] = state[name];
+  page.state = state;
+}
+
 // Number of symbols of the history, without the opening.
 export const length = () => page.state.rounds.reduce((n, [, o]) => n + 1 + (o !== null), 0);
 
@@ -44,6 +50,11 @@ export function beliefAt(account, point) {
 }
 
 // Probabilities as a Map from index. A long alphabet comes as pairs, for the same indices in the row of each party.
-export const probabilities = (row) => new Map(Array.isArray(row[0]) ? row : row.entries());
+// It is null if the party predicts nothing.
+export function probabilities(row) {
+  if (!row?.length) return null;
+  const pairs = Array.isArray(row[0]) ? row : [...row.entries()];
+  return pairs[0][1] === null ? null : new Map(pairs);
+}
 
 export const number = (x) => (x === "inf" ? "∞" : x === null ? "–" : x > 0 && x < 0.0005 ? "< 0.001" : x.toFixed(3));

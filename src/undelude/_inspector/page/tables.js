@@ -5,6 +5,7 @@ import { $, beliefAt, look, number, probabilities } from "./state.js";
 const MOST_ROWS = 8, DELUDED = 0.05;
 
 export function showHeadline({ about, state, point }) {
+  if (!state.parties.marked) return showWithoutBelief(about, state);
   const marked = beliefAt(state.parties.marked, point), sober = beliefAt(state.parties.do, point);
   const before = state.episode.rounds.slice(0, Math.ceil(point / 2));
   const k = marked.indexOf(Math.max(...marked)), truth = state.theta[Math.min(Math.floor(point / 2), state.theta.length - 1)];
@@ -32,10 +33,19 @@ export function showHeadline({ about, state, point }) {
   $("lead").textContent = `${reads}${ignored}${right} ${about.words.theta_is.replace("{}", about.thetas[truth])}`;
 }
 
+// Of a simulator without exact answers.
+function showWithoutBelief(about, state) {
+  $("headline").textContent = "No exact belief is known.";
+  $("lead").textContent = `Why: ${about.why_inexact} The agents’ predictions are shown, and flipping a mark recomputes them. ${about.words.theta_is.replace("{}", about.thetas[state.theta[0]])}`;
+}
+
 export function showTables({ about, state, point }) {
   const t = Math.floor(point / 2), acted = point % 2 === 1, [a, o] = state.rounds[t] ?? [null, null];
   const place = acted ? `After action ${t + 1}, before its outcome` : t === 0 ? "Before the first action" : `After round ${t}`;
   $("now-heading").textContent = place;
+  const paid = t > 0 ? `; reward of round ${t}: ${number(state.rewards[t - 1])}` : "";
+  $("seen").textContent = state.seen ? `Last seen: ${state.seen[t]}${paid}.` : "";
+  $("seen").hidden = !state.seen;
   const truth = state.theta[Math.min(t, state.theta.length - 1)];
   const parties = about.parties.map(({ key, name }) => ({ key, name, account: state.parties[key] }));
   const beliefs = table("Belief in theta", parties, about.thetas.map((label, k) => [k, label]), (account) => {
@@ -45,17 +55,57 @@ export function showTables({ about, state, point }) {
   const symbols = acted ? about.observations : about.actions;
   const entries = symbols.map(({ label, text }, i) => [i, acted ? label : text]);
   const happened = acted ? o : a;
-  const predicted = table(
+  const kl = (party) => !state.parties.do ? [] : [["do", "KL(do ‖ ·), nats"], ["see", "KL(see ‖ ·), nats"]].map(([answer, name]) => {
+    const found = party.account.kl[answer];
+    return [name, (acted ? found.observations : found.actions)[t]];
+  });
+  const asNumbers = about.numbers && !acted;
+  const predicted = asNumbers ? moments(parties, t, about, kl) : table(
     acted ? "Prediction of the outcome" : "Prediction of the next action", parties, entries,
-    (account) => probabilities(acted ? account.observations[t] : account.actions[t]),
-    happened, acted ? "happened" : "taken",
-    (party) => [["do", "KL(do ‖ ·), nats"], ["see", "KL(see ‖ ·), nats"]].map(([answer, name]) => {
-      const kl = party.account.kl[answer];
-      return [name, (acted ? kl.observations : kl.actions)[t]];
-    }),
-    acted ? null : state.offered[t],
+    (account) => probabilities((acted ? account.observations : account.actions)?.[t]),
+    happened, acted ? "happened" : "taken", kl, acted ? null : state.offered[t],
   );
-  $("tables").replaceChildren(beliefs, predicted, ...losses(parties, state), ...impossible(about, state));
+  const shown = parties.some(({ account }) => account.belief) ? [beliefs, predicted] : [predicted];
+  $("tables").replaceChildren(...shown, ...losses(parties, state), ...impossible(about, state));
+}
+
+// The prediction of real numbers: mean and standard deviation of each.
+function moments(parties, t, about, kl) {
+  const rows = parties.map(({ account }) => account.actions[t]), size = rows[0][0].length;
+  const signed = (x) => (x === null ? "–" : x.toFixed(3));
+  const names = Array.from({ length: size }, (_, i) => (size > 1 ? `number ${i + 1}` : "mean ± deviation"));
+  const body = names.map((name, i) => [name, ...rows.map(([mean, deviation]) => `${signed(mean[i])} ± ${signed(deviation[i])}`)]);
+  kl(parties[0]).forEach(([name], i) => body.push([name, ...parties.map((party) => number(kl(party)[i][1]))]));
+  const grid = element("table", "wide"), top = element("thead"), head = element("tr"), list = element("tbody");
+  grid.append(element("caption", "", "Prediction of the next action"));
+  head.append(element("td"), ...parties.map(({ key, name }) => header(key, name)));
+  top.append(head);
+  for (const [name, ...cells] of body) {
+    const tr = element("tr", name.startsWith("KL") ? "kl" : ""), th = element("th", "", name);
+    th.scope = "row";
+    tr.append(th, ...cells.map((text) => element("td", "", text)));
+    list.append(tr);
+  }
+  grid.append(top, list);
+  const box = scrolling(grid, "Prediction of the next action");
+  if (body.length > size) box.append(element("p", "aside", `KL between densities is estimated from ${about.numbers.draws} draws of the answer.`));
+  return box;
+}
+
+function header(key, name) {
+  const th = element("th", "party", name);
+  th.scope = "col";
+  th.style.setProperty("--party", `var(--${look(key)[0]})`);
+  return th;
+}
+
+function scrolling(grid, caption) {
+  const box = element("div", "scroll");
+  box.tabIndex = 0;
+  box.setAttribute("role", "region");
+  box.ariaLabel = caption;
+  box.append(grid);
+  return box;
 }
 
 function table(caption, parties, entries, rowOf, marked, word, further = () => [], always = null) {
@@ -67,12 +117,7 @@ function table(caption, parties, entries, rowOf, marked, word, further = () => [
   const grid = element("table", "wide");
   grid.append(element("caption", "", caption));
   const head = element("tr");
-  head.append(element("td"), ...parties.map(({ key, name }) => {
-    const th = element("th", "party", name);
-    th.scope = "col";
-    th.style.setProperty("--party", `var(--${look(key)[0]})`);
-    return th;
-  }));
+  head.append(element("td"), ...parties.map(({ key, name }) => header(key, name)));
   const top = element("thead");
   top.append(head);
   grid.append(top);
@@ -98,12 +143,7 @@ function table(caption, parties, entries, rowOf, marked, word, further = () => [
     body.append(tr);
   });
   grid.append(body);
-  const box = element("div", "scroll");
-  box.tabIndex = 0;
-  box.setAttribute("role", "region");
-  box.ariaLabel = caption;
-  box.append(grid);
-  return box;
+  return scrolling(grid, caption);
 }
 
 function bar(p, key) {
@@ -138,7 +178,7 @@ function impossible(about, state) {
 
 // How each party fared alone, and what it did, round by round.
 export function showOthers({ about }, found) {
-  const names = { "": "this episode", ...Object.fromEntries(about.parties.map(({ key, name }) => [key, name])) };
+  const names = { "": "this episode", ...Object.fromEntries(about.actors ?? about.parties.map(({ key, name }) => [key, name])) };
   const grid = element("table"), head = element("tr"), body = element("tbody"), top = element("thead");
   for (const text of ["", "reward a round", "belief in the truth"]) head.append(Object.assign(element("th", "", text), { scope: "col" }));
   top.append(head);
@@ -152,13 +192,14 @@ export function showOthers({ about }, found) {
   }
   grid.append(top, body);
   const chats = element("div", "chats");
-  for (const [key, { rounds }] of Object.entries(found)) {
+  for (const [key, { rounds, texts }] of Object.entries(found)) {
     if (key === "told") continue;
     const chat = element("section", "chat"), list = element("ol");
     chat.append(element("h3", "", names[key]), list);
-    for (const [a, o] of rounds) {
-      const item = element("li"), outcome = about.observations[o];
-      item.append(element("span", "says", about.actions[a].text), ` ${outcome.text || outcome.label}`);
+    const words = texts ?? rounds.map(([a, o]) => [about.actions[a].text, about.observations[o].text || about.observations[o].label]);
+    for (const [action, outcome] of words) {
+      const item = element("li");
+      item.append(element("span", "says", action), ` ${outcome}`);
       list.append(item);
     }
     chats.append(chat);

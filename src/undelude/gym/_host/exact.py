@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from undelude._agents.host import HostAgent
 from undelude._agents.networks.action_mask import ACTION_MASK
 from undelude._compiled import compiled
-from undelude._distributions import AbstractDistribution, mixture
+from undelude._distributions import AbstractDistribution, Categorical, mixture
 from undelude._process.episodes import Episodes
 from undelude._process.host_world import Evidence
 from undelude._types import Mark, Observation
@@ -59,12 +59,16 @@ def evidence(world: "SomeWorld", episodes: Episodes) -> Evidence | str:
     log_likelihood = np.zeros((*seen.shape[:2], world.num_thetas))
     with np.errstate(divide="ignore"):
         log_likelihood[:, 0] = np.log(world.prior)
+    cues = []
     for t in range(1, len(whole)):
-        log_likelihood[:, t] = _log_likelihood(world, whole[t - 1], whole[t], rest[CUE][:, t - 1])
+        log_probs = _log_probs_of_cues(world, whole[t - 1], whole[t], rest[CUE][:, t - 1])
+        log_likelihood[:, t] = _of(log_probs, rest[CUE][:, t - 1])
+        cues.append(log_probs)
     missing = ~np.asarray(episodes.mask)
     log_likelihood[:, 1:][missing] = 0
     stacked = jax.tree.map(lambda *xs: jnp.stack(xs, 1), *experts)
-    return Evidence(stacked, jnp.asarray(log_likelihood, float))
+    symbols = {CUE: Categorical(log_probs=jnp.asarray(np.stack(cues, 1), float))}
+    return Evidence(stacked, jnp.asarray(log_likelihood, float), symbols)
 
 
 def exact_agent(world: "SomeWorld", own_actions: Mark) -> HostAgent | str:
@@ -80,7 +84,8 @@ def exact_agent(world: "SomeWorld", own_actions: Mark) -> HostAgent | str:
         log_posterior, before, experts = m
         whole = _rebuild(world, o[WHOLE])
         if before is not None:
-            log_posterior = log_posterior + _log_likelihood(world, before, whole, np.asarray(o[CUE]))
+            cues = np.asarray(o[CUE])
+            log_posterior = log_posterior + _of(_log_probs_of_cues(world, before, whole, cues), cues)
             if own_actions == "see":
                 log_posterior = log_posterior + np.asarray(_log_probs(experts, jnp.asarray(a)))
             log_posterior = np.asarray(jax.nn.log_softmax(log_posterior, axis=-1))
@@ -149,20 +154,26 @@ def _experts(world: "SomeWorld", whole: list[np.ndarray], masks: np.ndarray | No
     return jax.tree.map(lambda x: np.swapaxes(np.reshape(x, (K, B, *x.shape[1:])), 0, 1), distributions)
 
 
-def _log_likelihood(
+def _log_probs_of_cues(
     world: "SomeWorld", before: list[np.ndarray], after: list[np.ndarray], cues: np.ndarray
-) -> Float[np.ndarray, "B K"]:
-    """Return `log P(cue | theta)` of one round; zero where there was no cue."""
+) -> Float[np.ndarray, "B K n1"]:
+    """Return `log P(cue | theta)` of every cue of one round; where none was given, "none" is certain."""
     assert world.cue is not None
-    found = np.zeros((len(before), world.num_thetas))
-    rows = np.flatnonzero(cues < world.cue.num_symbols)
+    n = world.cue.num_symbols
+    found = np.zeros((len(before), world.num_thetas, n + 1))
+    found[cues == n, :, n] = 1
+    rows = np.flatnonzero(cues < n)
     if len(rows):
         pairs = [before[i] for i in rows], [after[i] for i in rows]
         for k in range(world.num_thetas):
-            probs = world.tell(*pairs, np.full(len(rows), k))
-            with np.errstate(divide="ignore"):
-                found[rows, k] = np.log(probs[np.arange(len(rows)), cues[rows]])
-    return found
+            found[rows, k, :n] = world.tell(*pairs, np.full(len(rows), k))
+    with np.errstate(divide="ignore"):
+        return np.log(found)
+
+
+def _of(log_probs: Float[np.ndarray, "B K n1"], cues: np.ndarray) -> Float[np.ndarray, "B K"]:
+    """Return the log-probability of the cues that were given."""
+    return np.take_along_axis(log_probs, cues[:, None, None].astype(int), axis=-1)[..., 0]
 
 
 @compiled

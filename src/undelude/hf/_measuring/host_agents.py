@@ -26,7 +26,8 @@ def local_agent(
     """Return a language model of Hugging Face as an agent of a menu.
 
     Its prediction of an action is the probability of each utterance, all its words and the end of the turn, normalised
-    over the utterances that name a dish. If it has do-tokens, its own utterances are marked in its history.
+    over the utterances that name a dish. If it has do-tokens, it reads an utterance that the history marks do, such as
+    its own, in marked words, and one that is marked see in plain words; otherwise it reads all of them in plain words.
 
     Args:
         process: from `ud.tasks.menu`, by turn; or a `MenuDialogue`, to choose the prompt.
@@ -82,6 +83,7 @@ def served_agent(
 
 
 def _agent(process: InteractionProcess | MenuDialogue, speaker: Speaker) -> HostAgent:
+    """Return a speaker as an agent of a menu. An utterance that is marked do has itself as the author."""
     dialogue = process if isinstance(process, MenuDialogue) else MenuDialogue(process)
     if not dialogue.by_turn:
         raise ValueError('a language model says whole utterances: make the menu with granularity="turn".')
@@ -89,11 +91,13 @@ def _agent(process: InteractionProcess | MenuDialogue, speaker: Speaker) -> Host
     def reset(num_episodes: int) -> list[list[dict[str, Any]]]:
         return [dialogue.opening(dialogue.prompt) for _ in range(num_episodes)]
 
-    def predict(m: list[list[dict[str, Any]]], a: Any, o: Any) -> tuple[Any, list[list[dict[str, Any]]]]:
+    def predict_marked(
+        m: list[list[dict[str, Any]]], a: Any, o: Any, intervened: Any
+    ) -> tuple[Any, list[list[dict[str, Any]]]]:
         if a is not None:
             m = [
-                before + dialogue.decode(words[None], reply[None])[1:]
-                for before, words, reply in zip(m, np.asarray(a), np.asarray(o), strict=True)
+                before + dialogue.decode(words[None], reply[None], author="self" if done else "expert")[1:]
+                for before, words, reply, done in zip(m, np.asarray(a), np.asarray(o), intervened, strict=True)
             ]
         requests = [Request(tuple(messages), tuple(dialogue.utterances)) for messages in m]
         try:
@@ -102,7 +106,11 @@ def _agent(process: InteractionProcess | MenuDialogue, speaker: Speaker) -> Host
             raise interrupted.__cause__ or interrupted from None
         return _distribution(dialogue, np.stack([_probabilities(x) for x in answers])), m
 
-    return HostAgent(reset, predict)
+    def predict(m: list[list[dict[str, Any]]], a: Any, o: Any) -> tuple[Any, list[list[dict[str, Any]]]]:
+        return predict_marked(m, a, o, np.ones(len(m), bool))
+
+    # Without marked words it cannot tell its own words from those of others.
+    return HostAgent(reset, predict_marked, told_marks=True) if speaker.reads_authors else HostAgent(reset, predict)
 
 
 def _probabilities(answers: Answers) -> Float[np.ndarray, " K"]:

@@ -1,0 +1,402 @@
+"""One simulator in Python, the parties that read its recordings, and what each of them believes and predicts."""
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from undelude._agents.base import AbstractAgent
+from undelude._agents.host import HostAgent
+from undelude._checks import check_count
+from undelude._inspector.given import DO, EXACT, MARKED, SEE, TOLD, check_agents, named_agents, reads_of
+from undelude._inspector.history import History, Round
+from undelude._inspector.host_reader import HostPlay, predictions, stacked
+from undelude._inspector.host_state import HostAccount, HostState
+from undelude._inspector.knowledge import Knowledge, evidence_of
+from undelude._inspector.recorded import (
+    ExactReading,
+    Summary,
+    draw_action,
+    marginal_densities,
+    read_along,
+    read_exactly,
+    summarise,
+    symbol_probabilities,
+)
+from undelude._inspector.recording import Arranged, Recordings, check_recordable
+from undelude._inspector.setting import Reader
+from undelude._inspector.stage import Stage
+from undelude._inspector.state import kl_and_tv
+from undelude._process.host_world import World
+from undelude._process.world import RoundKeys, key_of
+from undelude._rollout.players import AbstractPlayer, HostPlayer, TracedPlayer
+from undelude._tree import index
+from undelude._types import Action, Mark
+
+# Readings that are kept, of which a flip needs all but those of parties that read the mark.
+KEPT = 64
+# Points at which a density is drawn.
+GRID = 97
+
+
+class HostInspection:
+    """A world that can only be sampled, and the agents that read its recordings.
+
+    A simulator cannot be rewound: what it showed is recorded, and a changed mark changes how the recording is read.
+    If theta shows in a declared cue alone, exact do and see exist, by Bayes' rule over the cues (Remark 10).
+
+    Args:
+        world: a `ug.HostWorld`, or a `ug.FunctionalWorld`.
+        agents: by name; a sequence is named "agent", "agent 2" and so on.
+        num_rounds: N, most rounds of a recording; the world's own by default.
+
+    Attributes:
+        world: the world.
+        agents: the given agents by name.
+        num_rounds: N.
+        recordings: its recordings as arrays and files.
+        num_actions: A; None if actions are real numbers.
+        symbol: the part of an observation that theta changes, such as the cue; None without exact answers.
+        why_inexact: why there are no exact answers; None if there are.
+
+    Raises:
+        TypeError: actions are neither symbols nor real numbers, an observation is too large, the expert is a person,
+            or there are neither exact answers nor agents to show.
+        ValueError: an agent was made for another process, or a name is taken.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        agents: Mapping[str, AbstractAgent | HostAgent] | Sequence[AbstractAgent | HostAgent] = (),
+        *,
+        num_rounds: int | None = None,
+    ):
+        self.world = check_recordable(world)
+        self.num_rounds = check_count("num_rounds", world.num_rounds if num_rounds is None else num_rounds)
+        self.recordings = Recordings(self.world, self.num_rounds)
+        self.num_actions = self.recordings.num_actions
+        self.agents = named_agents(agents)
+        traced = {name: x for name, x in self.agents.items() if isinstance(x, AbstractAgent)}
+        check_agents(world, traced)
+        self.readers = {name: Reader(x, reads_of(x)) for name, x in traced.items()}
+        self.symbol, self.why_inexact = self._exact_part()
+        if self.symbol is None and not self.agents:
+            raise TypeError(
+                f"{world.name} has no exact answers to show: {self.why_inexact} Give an agent, such as that of a run."
+            )
+        self.knowledge = Knowledge(self.world, self.symbol, self.num_rounds) if self.symbol else None
+        self.stage = Stage(self.world, self.recordings.actions, self.recordings.observations, self.symbol)
+        self._kept: OrderedDict[Any, Any] = OrderedDict()
+
+    @property
+    def name(self) -> str:
+        """The name of the world."""
+        return self.world.name
+
+    @property
+    def num_thetas(self) -> int:
+        """K."""
+        return self.recordings.num_thetas
+
+    @property
+    def exact(self) -> tuple[str, ...]:
+        """The exact parties that exist."""
+        return EXACT if self.symbol else ()
+
+    @property
+    def parties(self) -> tuple[str, ...]:
+        """The names of all parties."""
+        return (*self.exact, *self.agents)
+
+    @property
+    def actors(self) -> tuple[str, ...]:
+        """The names of all that can act."""
+        return self.parties if self.symbol else (*self.agents, TOLD)
+
+    def _exact_part(self) -> tuple[str | None, str | None]:
+        """Return the part of an observation that theta changes, or why it is not known."""
+        _, opening = self.world.begin(jax.random.fold_in(key_of(0), 0)[None], None)
+        o = self.recordings.observations.of(index(opening, 0))
+        evidence = evidence_of(self.world, [(o, o)], np.zeros(1, bool))
+        if isinstance(evidence, str):
+            return None, evidence
+        if len(evidence.symbols) != 1:
+            return None, "its evidence names no symbol that theta changes."
+        return next(iter(evidence.symbols)), None
+
+    # Reading --------------------------------------------------------------------------------------------------------
+
+    def read(self, history: History) -> HostState:
+        """Return what every party believes and predicts at each point of a recording.
+
+        Raises:
+            ValueError: the recording is longer than `num_rounds`, or a `ud.HostAgent` returned what it should not.
+        """
+        x = self.recordings.arrange(history)
+        answers = self._answers(x)
+        accounts = {name: self._account(x, name, answers) for name in self.parties}
+        return HostState(history, accounts, self.has_ended(history))
+
+    def _answers(self, x: Arranged) -> tuple[Any, ...]:
+        """Return the predictions of actions of exact do and exact see, if there are exact answers."""
+        return tuple(self._exactly(x, name).actions for name in (DO, SEE)) if self.symbol else ()
+
+    def _account(self, x: Arranged, name: str, answers: tuple[Any, ...]) -> HostAccount:
+        n, m = len(x.history), x.history.num_observations
+        found = self._summary(x, name, answers)
+        probs, mean, deviation = (
+            None if y is None else np.asarray(y, float)[: m + 1] for y in (found.probs, found.mean, found.deviation)
+        )
+        asked = np.array([r.expert_action is not None for r in x.history.rounds], bool)
+        losses = np.where(asked, np.asarray(found.losses, float)[:n], np.nan)
+        kl = np.asarray(found.kl, float)[: m + 1]
+        if name not in self.exact:
+            no, unknown, symbols = np.zeros(n, bool), np.full((n, 2), np.nan), self._symbols(x, name)
+            return HostAccount(None, None, probs, mean, deviation, symbols, no[:m], no, kl, unknown, losses)
+        exact = self._exactly(x, name)
+        symbols = np.array(exact.symbols, float)[:n]
+        symbols[m:] = np.nan  # What the symbol depends on has not happened yet.
+        symbol_kl = [kl_and_tv(np.asarray(self._exactly(x, y).symbols, float)[:n], symbols)[0] for y in (DO, SEE)]
+        return HostAccount(
+            np.asarray(exact.belief, float)[: m + 1],
+            np.asarray(exact.acted_belief, float)[:n],
+            probs,
+            mean,
+            deviation,
+            symbols,
+            np.asarray(exact.impossible)[:m],
+            np.asarray(exact.acted_impossible)[:n],
+            kl,
+            np.stack(symbol_kl, -1),
+            losses,
+        )
+
+    def _exactly(self, x: Arranged, name: str) -> ExactReading:
+        """Return the reading of an exact party."""
+        recorded, history = x.recorded, x.history
+        done: Any = {MARKED: recorded.intervened, SEE: np.zeros(self.num_rounds, bool)}.get(name, recorded.by_agent)
+        theta = history.theta[0] if name == TOLD else -1
+
+        def read() -> ExactReading:
+            assert self.knowledge is not None
+            over = [r.observation for r in history.rounds if r.observation is not None]
+            known = self.knowledge.of(history.opening, over)
+            return read_exactly(known, recorded, done, jnp.asarray(theta))
+
+        return self._keep(("exact", x.seen, bytes(done), theta), read)
+
+    def _predictions(self, x: Arranged, name: str) -> tuple[Any, Any]:
+        """Return what an agent predicts: of actions and of observations, arrays with a leading axis."""
+        agent, by_agent = self.agents[name], bytes(np.asarray(x.recorded.by_agent))
+        if isinstance(agent, HostAgent):
+            return self._keep(
+                (name, x.seen, by_agent, x.history.seed), lambda: self._host_predictions(x.history, agent)
+            )
+        reader = self.readers[name]
+        marks = bytes(np.asarray(x.recorded.intervened)) if reader.reads == "marked" else by_agent
+        return self._keep((name, x.seen, marks), lambda: read_along(reader, x.recorded))
+
+    def _host_predictions(self, history: History, agent: HostAgent) -> tuple[Any, Any]:
+        rounds = [(r.action, r.observation, r.by == "agent", r.mark == "do") for r in history.rounds]
+        player = HostPlayer(agent, self.world.specs, jax.random.fold_in(key_of(history.seed), 1))
+        found = predictions(player, self.num_rounds, history.opening, rounds, has_opening=False)
+        N = self.num_rounds
+        return stacked(found.actions, N + 1), stacked(found.observations, N)
+
+    def _action_distributions(self, x: Arranged, name: str) -> Any:
+        """Return a party's predictions of actions, N + 1 distributions; None if it predicts none."""
+        return self._exactly(x, name).actions if name in self.exact else self._predictions(x, name)[0]
+
+    def _summary(self, x: Arranged, name: str, answers: tuple[Any, ...]) -> Summary:
+        actions, N = self._action_distributions(x, name), self.num_rounds
+        if actions is None:
+            unknown = np.full((N + 1, self.num_actions or x.labels[0].size), np.nan)
+            each = (unknown, None, None) if self.num_actions else (None, unknown, unknown)
+            return Summary(*each, np.full((N + 1, 2), np.nan), np.full(N, np.nan))
+        key = ("summary", *(id(y) for y in (actions, *answers)), x.labels.tobytes())
+
+        # The distributions are part of what is kept, so that no other object has their identities.
+        def summary() -> Any:
+            return summarise(actions, answers, x.labels, self.num_actions, jax.random.key(0)), actions, answers
+
+        return self._keep(key, summary)[0]
+
+    def _symbols(self, x: Arranged, name: str) -> Float[np.ndarray, "n S"] | None:
+        observations = self._predictions(x, name)[1]
+        if self.symbol is None or observations is None:
+            return None
+        found = symbol_probabilities(observations, self.symbol)
+        return None if found is None else found[: len(x.history)].astype(float)
+
+    def densities(self, history: History, t: int) -> dict[str, Any]:
+        """Return the density of each number of the action of round `t`, by party, and the grids, `[D, G]`.
+
+        Empty if actions are symbols; a party without a closed form is missing. The grids hold the densities of exact
+        do and see, if there are any, and the means of the others.
+        """
+        if self.num_actions is not None:
+            return {"grid": [], "parties": {}}
+        x = self.recordings.arrange(history)
+        answers = self._answers(x)
+        found = {name: self._summary(x, name, answers) for name in self.parties}
+        means = {name: np.asarray(y.mean)[t] for name, y in found.items()}
+        wide = {
+            name: 3.5 * np.asarray(y.deviation)[t] for name, y in found.items() if not answers or name in self.exact
+        }
+        ends = [*means.values(), *(means[name] + sign * y for name, y in wide.items() for sign in (-1, 1))]
+        if t < len(history):
+            ends.append(np.ravel(history.rounds[t].action))
+        grid = np.linspace(np.nanmin(ends, 0), np.nanmax(ends, 0), GRID, axis=-1)
+        curves = {}
+        for name in self.parties:
+            distributions = self._action_distributions(x, name)
+            if (
+                distributions is not None
+                and (curve := marginal_densities(distributions, jnp.asarray(t), jnp.asarray(grid))) is not None
+            ):
+                curves[name] = np.asarray(curve, float)
+        return {"grid": grid, "parties": curves}
+
+    def scenes(self, history: History) -> Sequence[Any] | None:
+        """Return what `world.draw` needs before the first action and after each; None if the world draws nothing.
+
+        Raises:
+            ValueError: the world shows something else than in the recording, or fails to render.
+        """
+        if self.world.no_film is not None:
+            return None
+        m = history.num_observations
+        return self.stage.scenes(history, self.recordings.episode(history.truncate(m)))[: m + 1]
+
+    def to_json(self, history: History, *, task: str | None = None) -> dict[str, Any]:
+        """Return a recording for a file; see `Recordings.to_json`."""
+        return self.recordings.to_json(history, task=task)
+
+    def from_json(self, data: Mapping[str, Any], *, task: str | None = None) -> History:
+        """Check a stored recording; see `Recordings.from_json`."""
+        return self.recordings.from_json(data, task=task)
+
+    # Playing --------------------------------------------------------------------------------------------------------
+
+    def begin(self, *, seed: int = 0, theta: int | None = None) -> History:
+        """Return an empty recording: theta from the prior unless it is given, and the opening.
+
+        With the same seed, `play` makes episode 0 of `ud.rollout(world, agent, key=jax.random.key(seed))`.
+        """
+        drawn, opening = self.stage.begin(seed, theta)
+        return History((drawn,), (), opening, seed)
+
+    def play(
+        self, history: History, *, rounds: int = 1, actor: str = MARKED, observe: bool = True, label: bool = False
+    ) -> History:
+        """Let the episode go on, as `Inspection.play` does: the simulator first plays the recorded actions again.
+
+        Raises:
+            ValueError: the party does not exist, the environment fails, or it shows something else than recorded.
+        """
+        if rounds:
+            self.check_party(actor)
+        if self.has_ended(history):
+            return history
+        self.recordings.check_length(history)
+        self.stage.go_to(history)
+        if len(history) > history.num_observations:
+            history = self._answered(history)
+        choose = self._chooser(actor, history) if rounds else None
+        for i in range(rounds):
+            if self.has_ended(history):
+                break
+            t = len(history)
+            asked = self.stage.consult(t) if label or actor == TOLD else None
+            action = asked if actor == TOLD or choose is None else self.recordings.actions.of(choose(history))
+            by = "expert" if actor == TOLD else "agent"
+            new = Round(action, self.own_mark(actor), by, None, asked if label else None)
+            history = dataclasses.replace(history, rounds=(*history.rounds, new))
+            if observe or i < rounds - 1:
+                history = self._answered(history)
+        self.stage.stays_at(history)
+        return history
+
+    def _answered(self, history: History) -> History:
+        """Let the simulator answer to the last action."""
+        t = len(history) - 1
+        answer = self.stage.respond(history.rounds[t].action, t)
+        return history.edit(t, observation=answer.observation, reward=answer.reward, ended=answer.ended)
+
+    def _chooser(self, actor: str, history: History) -> Callable[[History], Action] | None:
+        """Return a function of the history that chooses the next action."""
+        if actor == TOLD:
+            return None
+        rounds = self.stage.rounds
+        if actor in self.exact:
+
+            def choose(history: History) -> Action:
+                t = len(history)
+                key = RoundKeys.of(jax.random.fold_in(rounds, t)).act
+                return draw_action(self._exactly(self.recordings.arrange(history), actor).actions, jnp.asarray(t), key)
+
+            return choose
+        agent = self.agents[actor]
+        playing = HostPlay(self._player(agent, history.seed), self.num_rounds, history.opening, key_of(history.seed))
+        reader = self.readers.get(actor)
+
+        chosen = -1
+
+        def follow(history: History) -> Action:
+            nonlocal chosen
+            for r in history.rounds[playing.t :]:
+                marks = jnp.asarray(r.mark == "do"), jnp.asarray(r.by == "agent")
+                done = r.mark == "do" if reader is None else bool(reader.intervened(*marks))
+                if playing.t == chosen:  # The agent has read what came before when it chose this action.
+                    playing.follow(r.action, r.observation, intervened=done)
+                else:
+                    playing.read(r.action, r.observation, own=r.by == "agent", intervened=done)
+            chosen = playing.t
+            return playing.act()
+
+        return follow
+
+    def _player(self, agent: AbstractAgent | HostAgent, seed: int) -> AbstractPlayer:
+        if isinstance(agent, AbstractAgent):
+            return TracedPlayer(agent)
+        return HostPlayer(agent, self.world.specs, jax.random.fold_in(key_of(seed), 1))
+
+    def alone(self, history: History) -> dict[str, History]:
+        """Return for each party the episode that it would have had: the same theta, rounds and luck."""
+        n, found = history.num_observations, {}
+        for name in self.actors:
+            if name != MARKED and n:
+                start = self.begin(seed=history.seed, theta=history.theta[0])
+                found[name] = self.play(start, rounds=n, actor=name)
+        return found
+
+    def has_ended(self, history: History) -> bool:
+        """Return whether no round can follow."""
+        m = history.num_observations
+        return m >= self.num_rounds or (m > 0 and history.rounds[m - 1].ended)
+
+    def own_mark(self, party: str) -> Mark:
+        """Return the mark of the actions that a party executes."""
+        if party in self.agents:
+            return self.agents[party].own_actions
+        return "see" if party in (SEE, TOLD) else "do"
+
+    def check_party(self, name: str) -> None:
+        """Raise `ValueError` if nobody of that name can act."""
+        if name not in self.actors:
+            raise ValueError(f"there is no party {name!r:.99}; there are {', '.join(self.actors)}.")
+
+    def _keep(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Return what was made for a key, of which the last ones are kept."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        self._kept.move_to_end(key)
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return self._kept[key]

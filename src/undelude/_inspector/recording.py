@@ -1,0 +1,185 @@
+"""Recordings of a simulator: as histories, as arrays and as files."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from undelude._distributions import Reals, Symbols
+from undelude._inspector.digest import DIGITS
+from undelude._inspector.history import History, Round, from_json, to_json
+from undelude._inspector.recorded import Recorded
+from undelude._inspector.values import Values
+from undelude._process.episodes import AGENT, EXPERT, Episodes
+from undelude._process.host_world import AbstractHostWorld, World
+from undelude._rollout.host import sampled
+from undelude._tree import index
+
+# Most numbers of an action: each has a column of its own.
+MOST_OF_ACTION = 12
+
+
+class Arranged(NamedTuple):
+    """A recording as arrays.
+
+    Attributes:
+        history: the recording.
+        recorded: its arrays.
+        labels: `[N, ...]`, zeros in rounds without one.
+        seen: a key of what happened: all but marks, executors and labels.
+    """
+
+    history: History
+    recorded: Recorded
+    labels: Any
+    seen: bytes
+
+
+class Recordings:
+    """The recordings of a world, of at most N rounds.
+
+    Args:
+        world: the world.
+        num_rounds: N.
+
+    Attributes:
+        actions, observations: their values.
+        num_actions: A; None if actions are real numbers.
+        num_thetas: K.
+        digest: of the world; saved episodes hold it.
+
+    Raises:
+        TypeError: an observation or an action has too many numbers.
+    """
+
+    def __init__(self, world: AbstractHostWorld, num_rounds: int):
+        self.num_rounds = num_rounds
+        self.num_actions = world.action_spec.n if isinstance(world.action_spec, Symbols) else None
+        self.num_thetas = len(np.asarray(vars(world)["prior"]))
+        self.actions = Values(world.action_spec, f"{world.name}: actions", most=MOST_OF_ACTION)
+        self.observations = Values(world.observation_spec, f"{world.name}: observations")
+        self.digest = hashlib.sha256(world.settings_in_words().encode()).hexdigest()[:DIGITS]
+
+    def to_json(self, history: History, *, task: str | None = None) -> dict[str, Any]:
+        """Return a recording for a file; `task` is the name under which the world can be made again, if it has one."""
+        A, O = self.actions, self.observations
+        return to_json(history, A, O, task=task, process=self.digest, theta_changes=False)
+
+    def from_json(self, data: Mapping[str, Any], *, task: str | None = None) -> History:
+        """Check a stored recording.
+
+        Raises:
+            ValueError: it is of another task or world, does not fit, or goes on after its end.
+        """
+        A, O = self.actions, self.observations
+        source = {"task": task, "process": self.digest}
+        history = from_json(data, A, O, **source, num_thetas=self.num_thetas, has_opening=True, theta_changes=False)
+        self.check_length(history)
+        rounds = tuple(_paid(row, r, i) for i, (row, r) in enumerate(zip(data["rounds"], history.rounds, strict=True)))
+        if any(r.ended for r in rounds[:-1]):
+            raise ValueError("a round comes after one that ended the episode: remove it.")
+        return dataclasses.replace(history, rounds=rounds)
+
+    def history_of(self, episode: Episodes) -> History:
+        """Return one episode of a rollout as a recording. Its seed is not known: it cannot be played on."""
+        one: Any = jax.tree.map(np.asarray, episode)
+        m, labels = int(one.mask.sum()), one.expert_actions
+        rounds = [
+            Round(
+                self.actions.of(index(one.actions, t)),
+                "do" if one.intervened[t] else "see",
+                "expert" if one.executor[t] == EXPERT else "agent",
+                self.observations.of(index(one.observations, t)),
+                None if labels is None else self.actions.of(index(labels, t)),
+                0.0 if one.reward is None else float(one.reward[t]),
+                t == m - 1 and m < len(one.mask),
+            )
+            for t in range(m)
+        ]
+        return History((int(one.theta),), tuple(rounds), self.observations.of(one.opening))
+
+    def arrange(self, history: History) -> Arranged:
+        """Return a recording as arrays of N rounds; rounds that do not exist hold zeros."""
+        self.check_length(history)
+        N, rounds = self.num_rounds, history.rounds
+        A, O = self.actions.like, self.observations.like
+        marks, by_agent = ([getattr(r, name) == x for r in rounds] for name, x in (("mark", "do"), ("by", "agent")))
+        exists = [r.observation is not None for r in rounds]
+        arrays: Any = (
+            history.opening,
+            _stacked([r.action for r in rounds], A, N),
+            _stacked([r.observation for r in rounds], O, N),
+            *(_padded(x, bool, N) for x in (marks, by_agent, exists)),
+        )
+        leaves = jax.tree.leaves((history.opening, [(r.action, r.observation) for r in rounds]))
+        seen = str(len(leaves)).encode() + b"".join(np.asarray(leaf).tobytes() for leaf in leaves)
+        return Arranged(history, Recorded(*arrays), _stacked([r.expert_action for r in rounds], A, N), seen)
+
+    def episode(self, history: History) -> Episodes:
+        """Return the rounds of a recording that have an observation as an episode, without labels."""
+        m = history.num_observations
+        x, rounds = self.arrange(history).recorded, history.rounds[:m]
+        by, rewards = ([EXPERT if r.by == "expert" else AGENT for r in rounds], [r.reward for r in rounds])
+        return Episodes(
+            theta=np.asarray(history.theta[0], np.int32),
+            opening=history.opening,
+            actions=x.actions[:m],
+            observations=jax.tree.map(lambda leaf: leaf[:m], x.observations),
+            executor=jnp.asarray(by, jnp.int32),
+            intervened=jnp.asarray(x.intervened[:m]),
+            expert=None,
+            expert_actions=None,
+            reward=np.asarray(rewards, np.float32),
+            mask=jnp.asarray(x.exists[:m]),
+        )
+
+    def check_length(self, history: History) -> None:
+        """Raise `ValueError` if a recording has more than N rounds."""
+        if len(history) > self.num_rounds:
+            raise ValueError(
+                f"the recording has {len(history)} rounds, and this inspection was made for {self.num_rounds}: "
+                "give num_rounds (--num-rounds)."
+            )
+
+
+def check_recordable(world: World) -> AbstractHostWorld:
+    """Return a world as one in Python; raise `TypeError` if its episodes cannot be recorded for the page."""
+    batch = sampled(world)
+    assert isinstance(batch, AbstractHostWorld)
+    if batch.expert_is_person:
+        raise TypeError(f"{world.name}: its expert is a person at the terminal, whom the page cannot ask.")
+    if not isinstance(world.action_spec, Symbols | Reals):
+        raise TypeError(
+            f"{world.name} has actions of {world.action_spec}, and the inspector shows symbols or real numbers. Look "
+            "at such an episode with ud.film(world, episodes, key=key)."
+        )
+    if not batch.opening or not hasattr(batch, "prior"):
+        raise TypeError(f"{world.name} is not a world of undelude.gym, and the inspector records these.")
+    return batch
+
+
+def _paid(row: Mapping[str, Any], r: Round, i: int) -> Round:
+    """Return a round with the reward and the end that a file gives it."""
+    if r.observation is None:
+        return r
+    reward: Any = row.get("reward")
+    ended = row.get("ended", False)
+    if type(reward) not in (int, float) or not np.isfinite(reward) or type(ended) is not bool:
+        raise ValueError(f"rounds[{i}] must have a number as reward, and true or false as ended.")
+    return dataclasses.replace(r, reward=float(reward), ended=ended)
+
+
+def _padded(values: Sequence[Any], kind: Any, length: int) -> np.ndarray:
+    x = np.zeros(length, kind)
+    x[: len(values)] = values
+    return x
+
+
+def _stacked(values: Sequence[Any], like: Any, length: int) -> Any:
+    blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+    rows = [blank if x is None else x for x in values] + [blank] * (length - len(values))
+    return jax.tree.map(lambda *xs: np.stack(xs), *rows)
