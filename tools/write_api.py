@@ -99,6 +99,12 @@ class Reference:
             yield from self.signature(f"{thing.name}.{method.name}", own, method.returns)
             yield from self.docstring(method, page)
 
+    @functools.cached_property
+    def names_of_methods(self) -> set[str]:
+        """The names of the methods of all documented classes."""
+        classes = [x for x in map(self.find, self.page_of) if x.is_class]
+        return {name for x in classes for name, member in x.all_members.items() if member.is_function}
+
     def find(self, path: str) -> Any:
         """Return what a public name stands for."""
         thing: Any = self.package[path.removeprefix("undelude.")]
@@ -177,6 +183,7 @@ class Reference:
         """Return a text in which each public name in backticks, outside code blocks, is a link to its place.
 
         In the text of a class, the name of one of its methods is a link to that, and not to a function of that name.
+        Elsewhere a function that shares its name with methods is linked as `ud.name` alone.
         """
 
         def link(found: re.Match[str]) -> str:
@@ -185,6 +192,8 @@ class Reference:
                 return found[0]
             if found[1] in self.methods and found[0] == f"`{found[1]}`":
                 return f"[{found[0]}]({self.methods[found[1]]})"
+            if found[0] == f"`{found[1]}`" and found[1] in self.names_of_methods:
+                return found[0]
             there = "" if self.page_of[path] == page else self.page_of[path]
             return f"[{found[0]}]({there}#{path})"
 

@@ -34,6 +34,7 @@ from undelude._process.episodes import Episodes
 from undelude._process.inference import posterior
 from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractExpert, AbstractTask
+from undelude._rollout.next_round import NextRound, predict
 from undelude._rollout.rollout import rollout
 from undelude._runs.agent_files import load, save
 from undelude._teaching.loop import NotFinite, Run, teach
@@ -82,6 +83,7 @@ __all__ = [
     "MarkovAgent",
     "Mixed",
     "Mixture",
+    "NextRound",
     "Normal",
     "NotFinite",
     "NotIdentifiable",
@@ -109,6 +111,7 @@ __all__ = [
     "log_losses",
     "normalise",
     "posterior",
+    "predict",
     "replicate",
     "rollout",
     "save",

@@ -37,7 +37,7 @@ def save(agent: AbstractAgent, path: str | os.PathLike[str]) -> None:
 
     Raises:
         TypeError: the agent is not a learned one; an exact agent is built from its process.
-        ValueError: it has more arrays than `load` accepts.
+        ValueError: it has more arrays than `ud.load` accepts.
     """
     write_agent(agent, Path(path))
 
@@ -61,7 +61,7 @@ def write_agent(agent: AbstractAgent, folder: Path, **origin: str) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> AbstractAgent:
-    """Read the agent that `save` wrote. Sizes are checked before anything is allocated.
+    """Read the agent that `ud.save` wrote. Sizes are checked before anything is allocated.
 
     An agent that was saved in another precision is cast to the present one, that of `jax_enable_x64`.
 
