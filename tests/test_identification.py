@@ -551,6 +551,12 @@ def test_latex():
     )
 
 
+def test_notebooks_show_query_and_expression():
+    assert identify({"Z": (), "A_1": ("Z",), "O": ("A_1", "Z")}, "O", do="A_1")._repr_latex_() == (
+        r"$\displaystyle P(O \mid \mathrm{do}(A_{1})) = \sum_{Z} P(O \mid A_{1}, Z) \, P(Z)$"
+    )
+
+
 def test_repr_shows_the_query():
     assert repr(identify(FROG, "O", do="A", see="Theta")) == "Estimand: P(O | do(A), Theta) = P(O | A, Theta)"
 

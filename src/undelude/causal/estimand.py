@@ -65,6 +65,13 @@ class Estimand:
         """
         return _Latex(self).show(self.expression)
 
+    def _repr_latex_(self) -> str:
+        """Return the query and the expression as a notebook shows them."""
+        latex = _Latex(self)
+        outcome, do, see = (list(map(latex.name, names)) for names in (self.outcome, self.do, self.see))
+        query = latex.probability(", ".join(outcome), ", ".join([*(rf"\mathrm{{do}}({x})" for x in do), *see]))
+        return rf"$\displaystyle {query} = {self.latex()}$"
+
     def evaluate(self, joint: ArrayLike | Sequence, names: Names) -> np.ndarray:
         """Evaluate the estimand in a distribution of the observed variables.
 
