@@ -212,7 +212,7 @@ def test_expert_that_reads_the_state():
         "lives beside its environment"
         in ledger(
             "both", expert=None, state_expert=lambda s, p, c: jnp.full(4, 0.25), cue=warm(), reward_observed=False
-        ).exact_agent()
+        ).no_exact_agent
     )
 
 

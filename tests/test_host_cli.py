@@ -240,7 +240,7 @@ def test_sound_world():
     assert report.action_kl_do == gap.action_kl_do > 0
     said = str(report)
     assert "no problems found" in said
-    assert "Theta shows in round 1 first: contexts 0 and" in said
+    assert "As declared, theta shows by the cue, first in round 1: context " in said
     assert "another cue" in said
     assert "distances of actions to both exact answers" in said
 
@@ -260,7 +260,7 @@ def test_random_numbers_that_no_seed_sets_are_noted():
     report = ud.check_task(world)
     assert "The same seeds and actions twice give another state (number 2) from the start" in str(report)
     assert report.inexact == world.leak
-    assert "twice under context 0" in world.leak
+    assert "twice under context -0.8 (number 0)" in world.leak
 
 
 def test_places_where_the_context_shows_are_named_by_their_indices():

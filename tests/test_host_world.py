@@ -390,7 +390,7 @@ def test_simulator_that_shows_theta_has_no_exact_answer(both_arms):
     _, world = both_arms
     options = {"num_rounds": 4, "num_envs": 4, "contexts": world.contexts, "reward_observed": False, "at_end": "end"}
     open_world = ug.HostWorld(Arm, expert=arm_expert, cue=world.cue, batched=True, **options)
-    assert "show the agent another state (numbers 6, 7) from the start" in open_world.exact_agent("do")
+    assert "show the agent another state (numbers 6, 7) from the start" in open_world.no_exact_agent
     agent = ud.GRUAgent(open_world, 4, key=KEY)
     report = ud.certify(open_world, agent, key=KEY, num_episodes=4, baselines=False)
     assert report.action_kl_do is None

@@ -31,7 +31,7 @@ def example_in_world(
     num_rounds: int | None = None,
 ) -> dict[str, Any] | str:
     """Return the episode in which the two exact agents differ most, as `example_episode` does, or why there is none."""
-    if isinstance(why := world.exact_agent(), str):
+    if why := world.no_exact_agent:
         return f"the exact answers that it would show are not known: {why}"
     episodes, P_A, _ = play(world, agent, key=key, num_episodes=num_episodes, num_rounds=num_rounds)
     evidence = world.evidence(episodes)

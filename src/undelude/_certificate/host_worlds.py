@@ -28,6 +28,7 @@ from undelude._process.episodes import Episodes
 from undelude._process.host_world import AbstractHostWorld, Evidence
 from undelude._rollout.host import play
 from undelude._tree import index
+from undelude._types import Mark
 
 # What evidence does not tell.
 NO_OBSERVATIONS = "the exact prediction of the simulator's observations is not known."
@@ -114,12 +115,16 @@ def _compare(
     return result
 
 
+def _exact_agent(world: AbstractHostWorld, mark: Mark) -> HostAgent | str:
+    return world.no_exact_agent or world.exact_agent(mark)
+
+
 def measure_world_baselines(
     world: AbstractHostWorld, *, key: Key[Array, ""], num_episodes: int, num_rounds: int | None
 ) -> Baselines:
     """Measure the rewards of the expert and of the exact agents, if there are exact agents."""
     run = functools.partial(play, world, key=key, num_episodes=num_episodes, num_rounds=num_rounds, predicts=False)
-    agents = {"reward_expert": None} | {f"reward_exact_{mark}": world.exact_agent(mark) for mark in MARKS}
+    agents = {"reward_expert": None} | {f"reward_exact_{mark}": _exact_agent(world, mark) for mark in MARKS}
     reasons = dict.fromkeys(BASELINES, "not measured in a world that can only be sampled.")
     quantities = {name: Quantity(why_none=why) for name, why in reasons.items()}
     if world.expert_is_person:

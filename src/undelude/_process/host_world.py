@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Indices of numbers that a message lists.
 MAX_NUMBERS = 8
+# Why a world has no exact answers, unless it says otherwise.
+SAMPLED_ONLY = "what observations say about theta is not known: this world can only be sampled."
 # Predictions of a whole batch: arrays have a leading axis B. None if nothing is predicted.
 Prediction = AbstractDistribution | None
 
@@ -112,12 +114,25 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
     def evidence(self, episodes: "Episodes") -> Evidence | str:
         """Return what each theta says about stored episodes, or why it is not known."""
         del episodes
-        return "what observations say about theta is not known: this world can only be sampled."
+        return SAMPLED_ONLY
+
+    @property
+    def no_exact_agent(self) -> str | None:
+        """Why there is no exact agent; None if there is."""
+        return SAMPLED_ONLY
 
     def exact_agent(self, own_actions: Mark = "do") -> Any:
-        """Return the exact agent as a `ud.HostAgent`, or why there is none."""
+        """Return the exact agent as a `ud.HostAgent`.
+
+        Raises:
+            TypeError: there is none; the message is that of `no_exact_agent`.
+        """
         del own_actions
-        return "what observations say about theta is not known: this world can only be sampled."
+        raise TypeError(f"{self.name} has no exact agents: {self.no_exact_agent}")
+
+    def context_in_words(self, theta: int) -> str:
+        """Return a value of theta for a message; by default its number."""
+        return f"context {theta}"
 
     @property
     def leak(self) -> str | None:

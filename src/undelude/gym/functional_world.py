@@ -22,10 +22,11 @@ from undelude._tree import index, where
 from undelude._types import Action, Mark, Observation
 from undelude._versions import installing
 from undelude.gym._host import advice, exact
-from undelude.gym._host.arguments import check_told, prior_over
+from undelude.gym._host.arguments import check_told, context_in_words, prior_over
 from undelude.gym._host.cues import AbstractCue, stacked
-from undelude.gym._host.exact import CUE, ENDED, REWARD, leak_of
 from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
+from undelude.gym._host.parts import CUE, ENDED, REWARD, Moment
+from undelude.gym._host.probes import leak_of, no_advice_of
 from undelude.gym._host.rows import Rows, actions_like, columns, host, read
 from undelude.gym._host.spaces import action_spec, clipped, from_action, random_actions
 
@@ -51,10 +52,10 @@ class FunctionalState(eqx.Module):
 
 
 class _Found:
-    """A note that is written once; as a static field it is compared by identity."""
+    """What was found by playing, by name; as a static field it is compared by identity."""
 
-    leak: str | None
-    is_known = False
+    def __init__(self):
+        self.notes: dict[str, str | None] = {}
 
 
 class FunctionalWorld(AbstractWorld[FunctionalState]):
@@ -327,34 +328,60 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
         """Return what each context says about stored episodes, if the cue alone depends on it; otherwise the reason."""
         return exact.evidence(self, episodes)
 
-    def exact_agent(self, own_actions: Mark = "do") -> HostAgent | str:
+    @property
+    def no_exact_agent(self) -> str | None:
+        """Why there is no exact agent; None if there is."""
+        return exact.why_inexact(self)
+
+    def exact_agent(self, own_actions: Mark = "do") -> HostAgent:
         """Return the exact agent: Bayes' rule over the cues, and over its own actions too if `own_actions="see"`.
 
-        If there is none, return the reason.
+        Raises:
+            TypeError: there is none; the message is that of `no_exact_agent`.
+            ValueError: expert or cue read hidden numbers of the observation.
         """
         return exact.exact_agent(self, own_actions)
 
     @property
     def leak(self) -> str | None:
         """Where the agent sees the context other than by the cue, found by playing; None if it was not seen to."""
-        if not self._found.is_known:
-            self._found.leak = leak_of(self, self._path, min(self.num_rounds, LEAK_ROUNDS))
-            self._found.is_known = True
-        return self._found.leak
+        return self._found_by("leak", leak_of)
 
-    def _path(self, theta: int, seed: int, actions: list[Any]) -> list[Observation]:
-        """Return what agents see in some episodes of these actions, without cues and rewards."""
+    @property
+    def no_advice(self) -> str | None:
+        """Why the expert cannot be asked in exact answers; None if it can."""
+        return self._found_by("no_advice", no_advice_of)
+
+    def _found_by(self, name: str, find: Callable[..., str | None]) -> str | None:
+        if name not in self._found.notes:
+            self._found.notes[name] = find(self, self._path, min(self.num_rounds, LEAK_ROUNDS))
+        return self._found.notes[name]
+
+    # How an expert puts theta in place of hidden numbers.
+    filling: ClassVar[str] = "o = observation.at[np.array({hidden})].set(context)"
+
+    def context_in_words(self, theta: int) -> str:
+        """Return a context for a message, by its value if that is short."""
+        return context_in_words(theta, jax.tree.map(np.asarray, index(self.contexts, theta)))
+
+    def _path(self, theta: int, seed: int, actions: list[Any]) -> list[Moment]:
+        """Return what happens in some episodes of these actions, without cues and rewards."""
         keys = jax.random.split(jax.random.key(seed), LEAK_EPISODES)
         state, opening = _begin_all(self, keys, jnp.full(LEAK_EPISODES, theta))
-        path = [opening]
+        hidden = (CUE, REWARD)
+
+        def moment(state: FunctionalState, o: Observation, reward: Array) -> Moment:
+            seen = {n: x for n, x in o.items() if n not in hidden} if isinstance(o, dict) else o
+            return Moment(seen, list(Rows(jax.tree.map(np.asarray, state.whole))), np.asarray(reward))
+
+        path = [moment(state, opening, jnp.zeros(LEAK_EPISODES))]
         for t, a in enumerate(actions):
             a = jax.tree.map(jnp.asarray, from_action(self.action_space, a))
-            state, o, ended = _respond_all(self, state, a, keys, jnp.asarray(t))
-            path.append(o)
+            state, o, reward, ended = _respond_all(self, state, a, keys, jnp.asarray(t))
+            path.append(moment(state, o, reward))
             if bool(ended.any()):
                 break
-        hidden = (CUE, REWARD)
-        return [{n: x for n, x in o.items() if n not in hidden} if isinstance(o, dict) else o for o in path]
+        return path
 
     def random_actions(self, rng: np.random.Generator, num_episodes: int) -> Action:
         """Return actions that the space of the environment samples, `[B, ...]`."""
@@ -471,10 +498,9 @@ def _begin_all(world: FunctionalWorld, keys: Array, thetas: Array) -> tuple[Func
 @compiled
 def _respond_all(
     world: FunctionalWorld, state: FunctionalState, a: Action, keys: Array, t: Array
-) -> tuple[FunctionalState, Observation, Array]:
-    def one(state: FunctionalState, key: Array) -> tuple[FunctionalState, Observation, Array]:
-        later, o, _, ended = world.respond(state, a, jax.random.fold_in(key, t))
-        return later, o, ended
+) -> tuple[FunctionalState, Observation, Array, Array]:
+    def one(state: FunctionalState, key: Array) -> tuple[FunctionalState, Observation, Array, Array]:
+        return world.respond(state, a, jax.random.fold_in(key, t))
 
     return jax.vmap(one)(state, keys)
 

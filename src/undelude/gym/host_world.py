@@ -23,15 +23,16 @@ from undelude._process.host_world import AbstractHostWorld, Evidence, Prediction
 from undelude._process.world import EpisodeKeys
 from undelude._types import Action, Belief, Frame, Mark, Observation
 from undelude.gym._host import exact, inert, pictures
-from undelude.gym._host.arguments import check_told, check_unused, makers_of, name_of, prior_over
+from undelude.gym._host.arguments import check_told, check_unused, context_in_words, makers_of, name_of, prior_over
 from undelude.gym._host.cues import AbstractCue
-from undelude.gym._host.exact import CUE, ENDED, REWARD, leak_of
 from undelude.gym._host.expert import Expert
 from undelude.gym._host.failures import Failures
 from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
 from undelude.gym._host.masks import Masks, check_played, nearest
+from undelude.gym._host.parts import CUE, ENDED, REWARD, Moment
 from undelude.gym._host.pictures import Scene
-from undelude.gym._host.rows import Rows, columns, read
+from undelude.gym._host.probes import leak_of, no_advice_of
+from undelude.gym._host.rows import Rows, columns, host, read
 from undelude.gym._host.simulators import HostState, Joint, Separate, contexts_of
 from undelude.gym._host.slots import Recipe, Slot, Step
 from undelude.gym._host.spaces import action_spec, clipped, flatten, from_action, random_actions
@@ -384,10 +385,17 @@ class HostWorld(AbstractHostWorld[HostState]):
         """Return what each context says about stored episodes, if the cue alone depends on it; otherwise the reason."""
         return exact.evidence(self, episodes)
 
-    def exact_agent(self, own_actions: Mark = "do") -> HostAgent | str:
+    @property
+    def no_exact_agent(self) -> str | None:
+        """Why there is no exact agent; None if there is."""
+        return exact.why_inexact(self)
+
+    def exact_agent(self, own_actions: Mark = "do") -> HostAgent:
         """Return the exact agent: Bayes' rule over the cues, and over its own actions too if `own_actions="see"`.
 
-        If there is none, return the reason.
+        Raises:
+            TypeError: there is none; the message is that of `no_exact_agent`.
+            ValueError: expert or cue read hidden numbers of the observation.
         """
         return exact.exact_agent(self, own_actions)
 
@@ -399,6 +407,23 @@ class HostWorld(AbstractHostWorld[HostState]):
         under one context, or nothing can be said.
         """
         return leak_of(self, self._path, min(self.num_rounds, LEAK_ROUNDS))
+
+    @functools.cached_property
+    def no_advice(self) -> str | None:
+        """Why the expert cannot be asked in exact answers, found by playing; None if it can."""
+        return no_advice_of(self, self._path, min(self.num_rounds, LEAK_ROUNDS))
+
+    @property
+    def filling(self) -> str:
+        """How an expert puts theta in place of hidden numbers."""
+        if self._expert.is_batched:
+            return "o = observations.copy(); o[:, {hidden}] = contexts"
+        return "o = observation.copy(); o[{hidden}] = context"
+
+    def context_in_words(self, theta: int) -> str:
+        """Return a context for a message, by its value if that is short."""
+        context = self.contexts[theta]
+        return context_in_words(theta, host(context) if hasattr(context, "shape") else context)
 
     def random_actions(self, rng: np.random.Generator, num_episodes: int) -> Action:
         """Return actions that the space of the environment samples, `[B, ...]`."""
@@ -419,16 +444,20 @@ class HostWorld(AbstractHostWorld[HostState]):
         """Return which actions have a number outside its Box; None if actions have no Box."""
         return clipped(self.action_space, a)
 
-    def _path(self, theta: int, seed: int, actions: list[Any]) -> list[Observation]:
-        """Return what the agent sees in an episode of these actions, without cues and rewards."""
+    def _path(self, theta: int, seed: int, actions: list[Any]) -> list[Moment]:
+        """Return what happens in an episode of these actions, without cues and rewards."""
         if self.together is not None:
             return self._path_together(theta, seed, actions)
-        steps = [self._try.begin(seed, theta, self.contexts[theta])]
+        steps, infos = [self._try.begin(seed, theta, self.contexts[theta])], [self._try.info]
         for a in actions:
             steps.append(self._try.step(self._masks.nearest_action(a, steps[-1])))
+            infos.append(self._try.info)
             if steps[-1].ended and not self.recipe.restarts:
                 break
-        return [self.see_one(step, without_reward=True) for step in steps]
+        return [
+            Moment(self.see_one(step, without_reward=True), [step.observation], np.array([step.reward]), info)
+            for step, info in zip(steps, infos, strict=True)
+        ]
 
     def see_one(self, step: Step, *, without_reward: bool = False) -> Observation:
         """Return what an agent sees of one step, with a leading axis 1, and a cue that says nothing."""
@@ -512,18 +541,21 @@ class HostWorld(AbstractHostWorld[HostState]):
         if belief:
             frame.bars([p for _, p in belief], framed=theta, top=pictures.BARS_TOP)
 
-    def _path_together(self, theta: int, seed: int, actions: list[Any]) -> list[Observation]:
-        """Return what the agents see in all environments, which have the same context and actions."""
+    def _path_together(self, theta: int, seed: int, actions: list[Any]) -> list[Moment]:
+        """Return what happens in all environments, which have the same context and actions."""
         N = self.num_envs
         thetas = np.full(N, theta)
         state = HostState(thetas, np.ones(N, bool), np.zeros(N, bool), np.zeros((N, self.num_rounds)))
         self._simulators.begin(state, np.array([seed]))
         cue = None if self.cue is None else np.zeros(N, np.int32)
-        path = [self.see(state.whole, cue, np.zeros(N, np.float32), np.zeros(N, np.int32))]
+
+        def moment(rewards: np.ndarray, ended: np.ndarray) -> Moment:
+            return Moment(self.see(state.whole, cue, np.zeros(N, np.float32), ended), list(state.whole), rewards)
+
+        path = [moment(np.zeros(N, np.float32), np.zeros(N, np.int32))]
         for a in actions:
             a = jax.tree.map(lambda x: np.repeat(x[None], N, 0), from_action(self.action_space, a))
-            _, ended = self._simulators.step(state, a)
-            path.append(self.see(state.whole, cue, np.zeros(N, np.float32), ended))
+            path.append(moment(*self._simulators.step(state, a)))
             if not state.open.all():
                 break
         return path

@@ -12,6 +12,8 @@ from undelude.gym._host.cues import AbstractCue
 
 # Seconds to wait for an answer of a process, by default.
 TIMEOUT = 60.0
+# Numbers of a context that a message shows.
+MAX_SHOWN = 4
 
 
 def check_told(world: str, reward_observed: object, at_end: object, cue: object) -> None:
@@ -35,6 +37,18 @@ def prior_over(world: str, prior: Any, num_thetas: int) -> Float[np.ndarray, " K
     if probs.shape != (num_thetas,):
         raise ValueError(f"{world}: prior must have {num_thetas} probabilities, not {probs.shape}.")
     return probs
+
+
+def context_in_words(theta: int, context: Any) -> str:
+    """Return a context for a message: its number, and its value if that is short."""
+    x = np.asarray(context)
+    if x.dtype.kind in "biuf" and x.size <= MAX_SHOWN:
+        value = f"{x:.4g}" if not x.ndim else np.array2string(x, precision=4, separator=", ").replace("\n", "")
+    elif isinstance(context, str):
+        value = one_line(context)
+    else:
+        return f"context {theta}"
+    return f"context {value} (number {theta})"
 
 
 def check_unused(

@@ -79,6 +79,7 @@ class Slot:
         self.envs: dict[int, Any] = {}
         self.theta, self.context, self.seed, self.restarts = 0, None, 0, 0
         self.expert: Any = None
+        self.info: Any = None
 
     @property
     def env(self) -> Any:
@@ -97,6 +98,7 @@ class Slot:
         by_reset = self.recipe.set_context is None and len(self.recipe.makers) == 1
         options = {"context": self.context} if by_reset else None
         observation, info = self.env.reset(seed=(self.seed + self.restarts) % 2**31, options=options)
+        self.info = dict(info)
         if self.recipe.set_context is not None:
             after = self.recipe.set_context(self.env, self.context)
             observation = observation if after is None else after
@@ -114,6 +116,7 @@ class Slot:
     def step(self, action: Any) -> Step:
         """Play an action; if the episode ends and the lifetime goes on, start the next one under the same context."""
         observation, reward, terminated, truncated, info = self.env.step(action)
+        self.info = dict(info)
         reward = float(reward)
         if not np.isfinite(reward):
             raise NotFinite(f"the reward is {reward}")

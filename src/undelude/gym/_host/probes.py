@@ -1,0 +1,81 @@
+"""What is found of a world by playing it under several contexts: where theta shows, and what the expert reads."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from undelude.gym._host.hidden import check_one_moment, check_one_step
+from undelude.gym._host.parts import Moment
+from undelude.gym._host.spaces import to_actions
+
+if TYPE_CHECKING:
+    from undelude.gym._host.exact import SomeWorld
+
+
+def leak_of(world: "SomeWorld", path: Callable[[int, int, list[Any]], Sequence[Moment]], num_rounds: int) -> str | None:
+    """Return where an agent sees the context other than by the cue, found by playing; None if it was not seen to.
+
+    Args:
+        world: a `HostWorld` or a `FunctionalWorld`.
+        path: `(theta, seed, actions) -> moments` of an episode.
+        num_rounds: to be compared.
+    """
+    rng = np.random.default_rng(0)
+    actions = _random_actions(world, rng, num_rounds)
+    for pair in [(0, k) for k in _some_thetas(world)]:
+        seed = int(rng.integers(2**31))
+        paths = [[x.o for x in path(k, seed, actions)] for k in pair]
+        if (found := world.difference(*paths)) is None:
+            continue
+        parts, t = found
+        when = "from the start" if t == 0 else f"from round {t} on"
+        one, other = map(world.context_in_words, pair)
+        if pair == (0, 0):
+            return (
+                f"the same seed and actions twice under {one} show the agent another {parts} {when}: the environment "
+                "draws random numbers that the seed of reset does not set (self.np_random is set), or keeps something "
+                "from the episode before. What its contexts show cannot be compared then."
+            )
+        return (
+            f"the same seed and actions under {one} and {other} show the agent another {parts} {when}, so that theta "
+            "shows in more than the cue. Hide what tells it (hide=), or take it for granted that there is no exact "
+            "answer."
+        )
+    return None
+
+
+def no_advice_of(
+    world: "SomeWorld", path: Callable[[int, int, list[Any]], Sequence[Moment]], num_rounds: int
+) -> str | None:
+    """Return why expert or cue cannot be asked in exact answers, found by playing; None if they can.
+
+    Asked about whole observations and about those of exact answers, whose hidden numbers are NaN, both must say the
+    same under the true context.
+
+    Args:
+        world: a `HostWorld` or a `FunctionalWorld` whose observation is one array.
+        path: `(theta, seed, actions) -> moments` of an episode.
+        num_rounds: to be compared.
+
+    Raises:
+        ValueError: they say something else; the message names the round and both answers.
+    """
+    rng = np.random.default_rng(1)
+    actions = _random_actions(world, rng, num_rounds)
+    for k in _some_thetas(world):
+        moments = path(k, int(rng.integers(2**31)), actions)
+        for t, moment in enumerate(moments):
+            if why := check_one_moment(world, moment, k, t):
+                return why
+            if t:
+                check_one_step(world, moments[t - 1], moment, k, t)
+    return None
+
+
+def _random_actions(world: "SomeWorld", rng: np.random.Generator, num_rounds: int) -> list[Any]:
+    return to_actions(world.action_space, world.random_actions(rng, num_rounds), np.arange(num_rounds))
+
+
+def _some_thetas(world: "SomeWorld") -> list[int]:
+    return [k for k in sorted({0, 1, world.num_thetas // 2, world.num_thetas - 1}) if k < world.num_thetas]
