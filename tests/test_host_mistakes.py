@@ -105,3 +105,154 @@ def test_expert_of_actions_alone_has_no_exact_agent():
     with pytest.raises(TypeError, match="Switch has no exact agents: the expert returns actions"):
         world.exact_agent()
     assert ud.check_task(world).inexact == world.no_exact_agent
+
+
+# What an environment must keep ----------------------------------------------------------------------------------------
+
+
+class Own(Switch):
+    """It draws a set point of its own."""
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed, options=options)
+        self.set = float(self.np_random.choice(SET_POINTS))
+        return self.observe(), {}
+
+
+class Reports(Own):
+    """It says so."""
+
+    def reset(self, *, seed=None, options=None):
+        o, _ = super().reset(seed=seed, options=options)
+        return o, {"context": self.set}
+
+
+class Keys(Own):
+    """The same as a dictionary."""
+
+    observation_space = gymnasium.spaces.Dict({"at": Switch.observation_space, "cell": gymnasium.spaces.Discrete(7)})
+
+    def observe(self):
+        return {"at": super().observe(), "cell": 3}
+
+
+def test_reported_context_is_compared_with_the_one_that_was_given():
+    with pytest.raises(ValueError, match=r"Reports: reset\(options=.*under context .*options\[.context.\]"):
+        play(switch(Reports))
+
+
+@pytest.mark.parametrize("options", [{}, {"env": Keys, "hide": {"at": [1]}, "expert": lambda o, c: [0.5, 0.5]}])
+def test_environment_that_ignores_the_context_is_noted(options):
+    """Its cue and its expert follow the context, so that nothing else shows it."""
+    distance = (lambda o, c: abs(o["at"][0] - c)) if options else off
+    world = switch(**{"env": Own, "distance": distance} | options)
+    assert 'Perhaps reset ignores options["context"]' in str(ud.check_task(world, num_episodes=16))
+    assert not switch().on_contexts()
+
+
+def test_equal_contexts_are_noted():
+    (note,) = switch(contexts=[17.0, 20.0, 20.0]).on_contexts()
+    assert "Contexts 1 and 2 are the same, 20 (number 2)" in note
+
+
+class Cells(Switch):
+    """A cell beside the temperature, which is the first too many."""
+
+    observation_space = Keys.observation_space
+
+    def observe(self):
+        return {"at": super().observe(), "cell": 7}
+
+
+class Long(Switch):
+    def observe(self):
+        return np.array([self.at, self.set, 1], np.float32)
+
+
+class Short(Switch):
+    """After a step alone."""
+
+    def step(self, action):
+        return self.observe()[:1], *super().step(action)[1:]
+
+
+class Four(Switch):
+    def step(self, action):
+        return super().step(action)[:4]
+
+
+class NoOptions(Switch):
+    def reset(self, *, seed=None):
+        return super().reset(seed=seed, options={"context": 20.0})
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        (Long, r"Long: the observation has the shape \(3,\), and Box\(0.0, 40.0, \(2,\), float32\) says \(2,\)"),
+        (Short, r"Short: the observation has the shape \(1,\)"),
+        (Cells, r"Cells: the observation, part cell, is 7, which is outside Discrete\(7\)"),
+        (Four, "Four: step must return five values, .* not 4"),
+        (NoOptions, r"NoOptions: reset does not take options=.*seed=None, options=None.*set_context="),
+    ],
+)
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_answers_that_an_environment_does_not_declare_are_refused(env, message, vectorization):
+    if vectorization == "async" and env is not Long:
+        pytest.skip("one is enough")
+    hide = {"at": [1]} if env is Cells else [1]
+    world = switch(env, hide=hide, cue=None, vectorization=vectorization, num_envs=4, num_workers=1)
+    try:
+        with pytest.raises(ValueError, match=message):
+            play(world)
+    finally:
+        world.close()
+
+
+def test_number_outside_its_box_is_noted():
+    class Hot(Switch):
+        def observe(self):
+            return super().observe() + np.array([100, 0], np.float32)
+
+    said = str(ud.check_task(switch(Hot, cue=None)))
+    assert "observation_space: state (number 0) was 120, and the Box is from 0 to 40" in " ".join(said.split())
+    assert "observation_space" not in str(ud.check_task(switch(cue=None)))
+
+
+class Vector:
+    """Two environments at once."""
+
+    num_envs, metadata = 2, {"autoreset_mode": "SameStep"}
+    single_observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    single_action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros((2, 3), np.float32), {}
+
+    def step(self, actions):
+        return np.zeros((2, 3), np.float32), np.zeros(2), np.zeros(2, bool), np.zeros(2, bool), {}
+
+
+@pytest.mark.parametrize("make", ["vector", "compiled"])
+def test_vector_and_compiled_environments_keep_their_spaces(make):
+    space = Vector.single_observation_space
+    options = {
+        "num_rounds": 2,
+        "contexts": np.array([0.0, 1.0]),
+        "expert": lambda o, c: 0,
+        "reward_observed": False,
+        "at_end": "end",
+    }
+    if make == "compiled":
+        with pytest.raises(ValueError, match=r"the observation has the shape \(3,\), and Box.* says \(2,\)"):
+            ug.FunctionalWorld(
+                lambda key, params: (jax.numpy.zeros(3), 0.0),
+                lambda key, state, a, params: (jax.numpy.zeros(3), state, 0.0, False, False, {}),
+                observation_space=space,
+                action_space=gymnasium.spaces.Discrete(2),
+                set_context=lambda state, params, context: (state, params),
+                **options,
+            )
+        return
+    with pytest.raises(ValueError, match=r"the observation has the shape \(3,\), and Box.* says \(2,\)"):
+        play(ug.HostWorld(Vector(), **options))

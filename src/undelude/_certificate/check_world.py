@@ -124,7 +124,7 @@ def check_world_by_playing(
         text = f"{type(error).__name__}: {error}{users_line(error)}"
         raise ValueError(f"{world.name}: 1 problem:\n- it cannot be played: {text}") from error
     played = [by_random, again, by_expert, *under.values()]
-    _raise(world, [*_check_finite(played), *_check_opening(world, under, key)])
+    _raise(world, [*_check_finite(played), *_check_symbols(world, played), *_check_opening(world, under, key)])
     irregular = _difference(world, by_random, again)
     leak = world.leak
     try:
@@ -138,6 +138,8 @@ def check_world_by_playing(
         *_on_repetition(irregular),
         *([] if leak is None else [f"{leak[0].upper()}{leak[1:]}"]),
         *_first_shown(world, under, shown),
+        *([] if irregular else world.on_contexts()),
+        *_outside(world, played),
         *_on_expert(by_random, clipped),
         *_on_certificate(inexact, leak),
     ]
@@ -219,6 +221,28 @@ def _check_finite(played: list[Played]) -> Iterator[str]:
             leaves = jax.tree.leaves(x.Q_A) if x.a_bar is None else jax.tree.leaves(x.a_bar)
             if any(np.isnan(np.asarray(leaf, float)[x.exists]).any() for leaf in leaves):
                 yield f"the expert's answer contains NaN, first in round {t + 1}."
+                return
+
+
+def _check_symbols(world: AbstractHostWorld, played: list[Played]) -> Iterator[str]:
+    """Check that symbols are those of the spec, which a compiled world cannot do while it plays."""
+    for each in played:
+        for o in each.seen:
+            try:
+                world.observation_spec.check("the observation", o)
+            except ValueError as error:
+                yield f"{error} Correct observation_space, or what reset and step return."
+                return
+
+
+def _outside(world: AbstractHostWorld, played: list[Played]) -> Iterator[str]:
+    for each in played:
+        for o in each.seen:
+            if (found := world.outside(o)) is not None:
+                yield (
+                    f"An observation lies outside observation_space: {found}. Agents read the number as it is; correct "
+                    "the space if that is not meant."
+                )
                 return
 
 

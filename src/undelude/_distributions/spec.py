@@ -229,8 +229,9 @@ class Parts(Spec):
 
     def check(self, name: str, values: Value) -> None:
         """Check each part."""
-        for i, (leaf, value) in enumerate(zip(self.leaves, self.structure.flatten_up_to(values), strict=True)):
-            leaf.check(f"{name}, part {i},", value)
+        paths = [path for path, _ in jtu.tree_leaves_with_path(self.tree)]
+        for path, leaf, value in zip(paths, self.leaves, self.structure.flatten_up_to(values), strict=True):
+            leaf.check(f"{name}, part {jtu.keystr(path, simple=True, separator='.')},", value)
 
     def __str__(self) -> str:
         return str(jtu.tree_map(str, self.tree))

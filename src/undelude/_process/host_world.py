@@ -172,6 +172,14 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
         symbols = [name for name, part in named.items() if isinstance(part, Symbols | Block)]
         return ", ".join(f"{name if len(named) > 1 else ''} {parts[name]}".strip() for name in symbols)
 
+    def on_contexts(self) -> list[str]:
+        """Return what a check of the world should note of the values of theta; by default nothing."""
+        return []
+
+    def outside(self, o: Observation) -> str | None:
+        """Return which number of some observations is outside its declared bounds; None, the default, if none is."""
+        del o
+
     def without_effect(
         self, episodes: "Episodes", rounds: Int[np.ndarray, " B"], others: Action, *, key: Key[Array, ""], most: int
     ) -> tuple[list[int] | str, Action]:

@@ -47,7 +47,8 @@ class Execution:
 
 
 # What a compiled world that can only be sampled may know of itself, as a world in Python does.
-KNOWN = "evidence", "exact_agent", "context_in_words", "random_actions", "difference", "clipped", "prior", "num_thetas"
+KNOWN = "evidence", "exact_agent", "context_in_words", "on_contexts", "outside", "random_actions", "difference"
+KNOWN += "clipped", "prior", "num_thetas"
 
 
 class _Vmapped(AbstractHostWorld[State]):

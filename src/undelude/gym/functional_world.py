@@ -24,9 +24,10 @@ from undelude._versions import installing
 from undelude.gym._host import advice, exact
 from undelude.gym._host.arguments import check_told, context_in_words, prior_over
 from undelude.gym._host.cues import AbstractCue, stacked
+from undelude.gym._host.declared import check_observation
 from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
 from undelude.gym._host.parts import CUE, ENDED, REWARD, Moment
-from undelude.gym._host.probes import leak_of, no_advice_of
+from undelude.gym._host.probes import leak_of, no_advice_of, on_contexts_of
 from undelude.gym._host.rows import Rows, actions_like, columns, host, read
 from undelude.gym._host.spaces import action_spec, clipped, from_action, random_actions
 
@@ -283,6 +284,7 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
 
     def _see(self, whole: Any, cue: Array | None, reward: Array, ended: Array) -> Observation:
         """Return what the agent sees."""
+        check_observation(self.name, self.observation_space, whole)
         one = Rows(jax.tree.map(lambda x: jnp.asarray(x)[None], whole))
         is_one = list(self.visible.leaves) == [WHOLE]
         by_name = {WHOLE: one} if is_one else columns(self.observation_space, one, "")
@@ -362,7 +364,22 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
 
     def context_in_words(self, theta: int) -> str:
         """Return a context for a message, by its value if that is short."""
-        return context_in_words(theta, jax.tree.map(np.asarray, index(self.contexts, theta)))
+        return context_in_words(theta, self.context_at(theta))
+
+    def context_at(self, theta: int) -> Any:
+        """Return one of the contexts, in NumPy."""
+        return jax.tree.map(lambda x: np.asarray(x)[theta], self.contexts)
+
+    # What may be wrong if the context changes nothing in the environment.
+    ignored: ClassVar[str] = "set_context writes it to a place that reset, step and observe do not read"
+
+    def on_contexts(self) -> list[str]:
+        """Return what `check_task` should note of the contexts."""
+        return on_contexts_of(self, self._path, min(self.num_rounds, LEAK_ROUNDS))
+
+    def outside(self, o: Observation) -> str | None:
+        """Return which number of some observations lies outside its Box; None if none does."""
+        return self.visible.outside(o)
 
     def _path(self, theta: int, seed: int, actions: list[Any]) -> list[Moment]:
         """Return what happens in some episodes of these actions, without cues and rewards."""

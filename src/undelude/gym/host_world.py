@@ -31,7 +31,7 @@ from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
 from undelude.gym._host.masks import Masks, check_played, nearest
 from undelude.gym._host.parts import CUE, ENDED, REWARD, Moment
 from undelude.gym._host.pictures import Scene
-from undelude.gym._host.probes import leak_of, no_advice_of
+from undelude.gym._host.probes import leak_of, no_advice_of, on_contexts_of
 from undelude.gym._host.rows import Rows, columns, host, read
 from undelude.gym._host.simulators import HostState, Joint, Separate, contexts_of
 from undelude.gym._host.slots import Recipe, Slot, Step
@@ -43,6 +43,8 @@ from undelude.gym.keyboard import KeyboardExpert
 NOT_AGAIN = "the environments of a vector environment step together, and one of them cannot be played again."
 # Rounds in which `leak` compares what the agent sees.
 LEAK_ROUNDS = 20
+# Why the context may change nothing.
+IGNORED = 'reset ignores options["context"]'
 
 
 class HostWorld(AbstractHostWorld[HostState]):
@@ -171,6 +173,7 @@ class HostWorld(AbstractHostWorld[HostState]):
             self.observation_space, self.action_space = example.single_observation_space, example.single_action_space
         else:
             self.observation_space, self.action_space = example.observation_space, example.action_space
+            self.recipe = self._try.recipe = dataclasses.replace(self.recipe, space=self.observation_space)
         self.name = name or name_of(env, example)
         self.visible = Visible(self.observation_space, hide)
         are_read = action_mask is not False and not together and (of_env is not None or self._publishes_mask())
@@ -422,8 +425,27 @@ class HostWorld(AbstractHostWorld[HostState]):
 
     def context_in_words(self, theta: int) -> str:
         """Return a context for a message, by its value if that is short."""
+        return context_in_words(theta, self.context_at(theta))
+
+    def context_at(self, theta: int) -> Any:
+        """Return one of the contexts, in NumPy if it is an array."""
         context = self.contexts[theta]
-        return context_in_words(theta, host(context) if hasattr(context, "shape") else context)
+        return host(context) if hasattr(context, "shape") else context
+
+    @property
+    def ignored(self) -> str:
+        """What may be wrong if the context changes nothing in the environment."""
+        if self.recipe.set_context is not None:
+            return "set_context has no effect"
+        return "the environments are all the same" if len(self.recipe.makers) > 1 else IGNORED
+
+    def on_contexts(self) -> list[str]:
+        """Return what `check_task` should note of the contexts."""
+        return on_contexts_of(self, self._path, min(self.num_rounds, LEAK_ROUNDS))
+
+    def outside(self, o: Observation) -> str | None:
+        """Return which number of some observations lies outside its Box; None if none does."""
+        return self.visible.outside(o)
 
     def random_actions(self, rng: np.random.Generator, num_episodes: int) -> Action:
         """Return actions that the space of the environment samples, `[B, ...]`."""

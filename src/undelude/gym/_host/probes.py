@@ -1,12 +1,14 @@
 """What is found of a world by playing it under several contexts: where theta shows, and what the expert reads."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from undelude.gym._host.hidden import check_one_moment, check_one_step
 from undelude.gym._host.parts import Moment
+from undelude.gym._host.rows import host
 from undelude.gym._host.spaces import to_actions
 
 if TYPE_CHECKING:
@@ -71,6 +73,51 @@ def no_advice_of(
             if t:
                 check_one_step(world, moments[t - 1], moment, k, t)
     return None
+
+
+def on_contexts_of(
+    world: "SomeWorld", path: Callable[[int, int, list[Any]], Sequence[Moment]], num_rounds: int
+) -> list[str]:
+    """Return what a user should know of the contexts: that two are the same, or that the environment ignores them.
+
+    Args:
+        world: a `HostWorld` or a `FunctionalWorld`.
+        path: `(theta, seed, actions) -> moments` of an episode.
+        num_rounds: to be compared.
+    """
+    found: list[str] = []
+    numbers: dict[Any, int] = {}
+    for k in range(world.num_thetas):
+        leaves = [np.asarray(x) for x in jax.tree.leaves(world.context_at(k))]
+        same = numbers.setdefault(tuple((x.shape, x.tobytes()) for x in leaves if x.dtype != object), k)
+        if same != k and all(x.dtype != object for x in leaves):
+            found.append(
+                f"Contexts {same} and {k} are the same, {world.context_in_words(k).removeprefix('context ')}: leave "
+                "one out, and give prior= if that context is more probable."
+            )
+            break
+    rng = np.random.default_rng(2)
+    actions, seed = _random_actions(world, rng, num_rounds), int(rng.integers(2**31))
+    first, *others = ([tuple(x)[1:] for x in path(k, seed, actions)] for k in _some_thetas(world))
+    if others and all(_same(first, x) for x in others):
+        found.append(
+            "The context changes nothing in the environment itself: after the same seed and actions, whole "
+            f"observations, rewards and info are the same under {len(others) + 1} contexts. Perhaps {world.ignored}. "
+            "That is right only if theta matters to nobody but the expert and the cue."
+        )
+    return found
+
+
+def _same(x: Any, y: Any) -> bool:
+    """Return whether two values are equal; objects that are neither numbers nor strings count as equal."""
+    if isinstance(x, Mapping) and isinstance(y, Mapping):
+        return x.keys() == y.keys() and all(_same(x[key], y[key]) for key in x)
+    if isinstance(x, list | tuple) and isinstance(y, list | tuple):
+        return len(x) == len(y) and all(map(_same, x, y))
+    x, y = (host(z) if hasattr(z, "shape") else np.asarray(z) for z in (x, y))
+    if x.dtype == object or y.dtype == object:
+        return True
+    return x.shape == y.shape and bool(((x == y) | ((x != x) & (y != y))).all())
 
 
 def _random_actions(world: "SomeWorld", rng: np.random.Generator, num_rounds: int) -> list[Any]:
