@@ -256,3 +256,65 @@ def test_vector_and_compiled_environments_keep_their_spaces(make):
         return
     with pytest.raises(ValueError, match=r"the observation has the shape \(3,\), and Box.* says \(2,\)"):
         play(ug.HostWorld(Vector(), **options))
+
+
+# What an expert must return -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (1.5, r"the action .*1.5.* in Discrete\(2\) it must be a whole number"),
+        (None, "returned None: is a return"),
+    ],
+)
+def test_answer_that_is_no_action_is_refused(answer, message, batched):
+    """A fraction would be cut, and None be replaced by the answer about another episode."""
+    if batched and answer is None:
+        pytest.skip("it is not an array")
+
+    def expert(o, context):
+        answers = [answer if c == SET_POINTS[0] else 1 for c in np.atleast_1d(context)]
+        return np.array(answers) if batched else answers[0]
+
+    cue = ug.WarmerColder(lambda o, c: abs(o[..., 0] - c), right=0.8, batched=batched)
+    with pytest.raises(ValueError, match=f"Switch: the expert failed in round 0.*{message}"):
+        ud.rollout(switch(expert=expert, batched=batched, cue=cue), None, executor="expert", key=KEY, num_episodes=8)
+
+
+def test_compiled_fraction_is_refused():
+    options = {"num_rounds": 2, "contexts": np.arange(2.0), "reward_observed": False}
+    with pytest.raises(ValueError, match=r"an action of float32; in Discrete\(2\) it must be an integer"):
+        ud.rollout(
+            ug.FunctionalWorld(
+                lambda key, params: (jax.numpy.zeros(2), 0.0),
+                lambda key, state, a, params: (jax.numpy.zeros(2), state, 0.0, False, False, {}),
+                observation_space=Vector.single_observation_space,
+                action_space=Vector.single_action_space,
+                set_context=lambda state, params, context: (state, params),
+                expert=lambda o, context: context,
+                **options,
+            ),
+            None,
+            executor="expert",
+            key=KEY,
+            num_episodes=2,
+        )
+
+
+def test_arguments_are_told_what_they_must_be():
+    with pytest.raises(TypeError, match=r"called as expert\(observation, context\), and this one takes \(o\)"):
+        switch(expert=lambda o: 0)
+    with pytest.raises(TypeError, match=r"say reward_observed=True or False. There is no default, because"):
+        ug.HostWorld(Switch, num_rounds=2, contexts=SET_POINTS, expert=by_context)
+    with pytest.raises(TypeError, match=r"these are episodes: write them with ug.to_minari"):
+        ud.save(play(switch()), "demos")
+
+
+def test_reprs_are_one_line():
+    assert repr(ud.Film(np.zeros((2, 3, 4, 3), np.uint8))) == "Film(2 frames of 4 x 3 pixels, title='')"
+    assert repr(switch()) == (
+        "HostWorld(Switch: 4 contexts, 6 rounds; the agent sees cue (3 symbols), state (given numbers [1]); actions: "
+        "2 symbols)"
+    )

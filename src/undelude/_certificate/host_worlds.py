@@ -18,6 +18,7 @@ from undelude._certificate.per_episode import (
     implied_belief,
     measure_losses,
     predict_to_the_end,
+    why_no_belief,
 )
 from undelude._certificate.quantity import NOT_A_NUMBER, Quantity
 from undelude._certificate.rounds import Mask, count_rounds, fill_missing, mean_over_rounds, reward_per_round
@@ -62,9 +63,7 @@ def measure_in_world(
     distances = {f"{kind}_{x}_{mark}": kind for kind in kinds for x in ("kl", "tv") for mark in MARKS}
     why = NO_OBSERVATIONS if known is not None else str(evidence)
     reasons = no_losses | {name: NO_OBSERVATIONS if kind == "observation" else why for name, kind in distances.items()}
-    reasons["deluded_fraction"] = (
-        "at the end of at least one episode the policy implies no belief about theta." if known is not None else why
-    )
+    reasons["deluded_fraction"] = why_no_belief(world) if known is not None else why
     quantities = {name: Quantity(why_none=reason) for name, reason in reasons.items()}
     for name, values in found.items():
         quantities[name] = Quantity.over_episodes(values, why_nan=reasons.get(name, NOT_A_NUMBER))

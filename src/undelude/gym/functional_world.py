@@ -22,7 +22,7 @@ from undelude._tree import index, where
 from undelude._types import Action, Mark, Observation
 from undelude._versions import installing
 from undelude.gym._host import advice, exact
-from undelude.gym._host.arguments import check_told, context_in_words, prior_over
+from undelude.gym._host.arguments import check_called, check_told, context_in_words, in_one_line, prior_over
 from undelude.gym._host.cues import AbstractCue, stacked
 from undelude.gym._host.declared import check_observation
 from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
@@ -129,7 +129,7 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
         contexts: PyTree,
         set_context: Callable[..., Any],
         expert: Callable[[Any, Any], Any] | None = None,
-        reward_observed: bool,
+        reward_observed: bool | None = None,
         params: PyTree = None,
         observe: Callable[..., Any] | None = None,
         prior: Sequence[float] | np.ndarray | None = None,
@@ -143,6 +143,8 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
         if (expert is None) == (state_expert is None):
             raise TypeError("FunctionalWorld: give either expert= or state_expert=.")
         check_told("FunctionalWorld", reward_observed, at_end, cue)
+        if expert is not None:
+            check_called("FunctionalWorld", expert)
         self.reset, self.step, self.set_context, self.observe = reset, step, set_context, observe
         self.observation_space, self.action_space = observation_space, action_space
         self.num_rounds = check_count("FunctionalWorld: num_rounds", num_rounds)
@@ -151,7 +153,7 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
         probs = prior_over("FunctionalWorld", prior, len(Rows(self.contexts)))
         with np.errstate(divide="ignore"):
             self.log_prior = jnp.asarray(np.log(probs), float)
-        self.expert, self.state_expert, self.reward_observed = expert, state_expert, reward_observed
+        self.expert, self.state_expert, self.reward_observed = expert, state_expert, bool(reward_observed)
         self.cue, self.restarts = cue, at_end == "restart"
         self.name = name or getattr(reset, "__qualname__", "world").split(".")[0]
         self.visible = Visible(observation_space, hide)
@@ -179,6 +181,9 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
                 f"place of NumPy, and neither float() nor `if` of an array. JAX says: {str(error).splitlines()[0]}"
             ) from error
         advice.batched(Rows(answers), self.action_space, self.specs[0])
+
+    def __repr__(self) -> str:
+        return f"FunctionalWorld({in_one_line(self)})"
 
     @property
     def opening(self) -> bool:

@@ -23,7 +23,15 @@ from undelude._process.host_world import AbstractHostWorld, Evidence, Prediction
 from undelude._process.world import EpisodeKeys
 from undelude._types import Action, Belief, Frame, Mark, Observation
 from undelude.gym._host import exact, inert, pictures
-from undelude.gym._host.arguments import check_told, check_unused, context_in_words, makers_of, name_of, prior_over
+from undelude.gym._host.arguments import (
+    check_told,
+    check_unused,
+    context_in_words,
+    in_one_line,
+    makers_of,
+    name_of,
+    prior_over,
+)
 from undelude.gym._host.cues import AbstractCue
 from undelude.gym._host.expert import Expert
 from undelude.gym._host.failures import Failures
@@ -116,7 +124,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         num_rounds: int,
         expert: Callable[[Any, Any], Any] | None = None,
         contexts: Sequence[Any] | np.ndarray | None = None,
-        reward_observed: bool,
+        reward_observed: bool | None = None,
         prior: Sequence[float] | np.ndarray | None = None,
         num_envs: int | None = None,
         set_context: Callable[[Any, Any], Any] | None = None,
@@ -157,7 +165,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         self.contexts, self.num_thetas = contexts, len(contexts)
         self.prior = prior_over("HostWorld", prior, self.num_thetas)
         self.expert, self.make_expert = expert, make_expert
-        self.cue, self.reward_observed, self.ends_early = cue, reward_observed, True
+        self.cue, self.reward_observed, self.ends_early = cue, bool(reward_observed), True
         if action_mask is not None and action_mask is not False and not callable(action_mask):
             raise TypeError(f"HostWorld: action_mask must be a function of the environment, or False: {action_mask!r}.")
         of_env = action_mask if callable(action_mask) else None
@@ -211,6 +219,9 @@ class HostWorld(AbstractHostWorld[HostState]):
             weakref.finalize(self, self._simulators.close)
         self.drawing = draw
         self._is_closed = False
+
+    def __repr__(self) -> str:
+        return f"HostWorld({in_one_line(self)})"
 
     def _observation_spec(self, predict: bool) -> Spec:
         if ACTION_MASK in self.visible.kept:
