@@ -326,6 +326,7 @@ def test_saved_certificate_has_an_episode_with_the_beliefs_of_bayes(tmp_path):
     report = ud.certify(world, world.exact_agent("see"), key=KEY, num_episodes=64, baselines=False)
     page = report.save(tmp_path)
     assert "One episode, read two ways" in text_of(page)
+    assert "How the agent was trained is not recorded here." in text_of(page)
     episode = json.loads((tmp_path / "certificate.json").read_text())["episode"]
     at = np.concatenate([[0], np.cumsum(np.clip(np.ravel(episode["actions"]), -0.2, 0.2))])
     np.testing.assert_allclose(-np.abs(at[1:] - HARBOURS[episode["theta"]]), episode["rewards"], atol=1e-5)

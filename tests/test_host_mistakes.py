@@ -63,7 +63,7 @@ def play(world):
 
 # What expert and cue may read -----------------------------------------------------------------------------------------
 
-REMEDY = r"hide=\[1\]\) are NaN. Take theta from the context .* o\[\[1\]\] = context"
+REMEDY = r"hide=\[1\]\) are NaN. Take theta from the context .* o\[1\] = context"
 
 
 def test_expert_that_reads_a_hidden_number_is_refused():
@@ -318,3 +318,43 @@ def test_reprs_are_one_line():
         "HostWorld(Switch: 4 contexts, 6 rounds; the agent sees cue (3 symbols), state (given numbers [1]); actions: "
         "2 symbols)"
     )
+
+
+# An agent in a loop of one's own --------------------------------------------------------------------------------------
+
+
+def test_own_loop_plays_the_episode_of_a_rollout():
+    """`as_seen` and `as_played` are what the world does: the same seed and cues give the same actions."""
+    world = switch()
+    agent = ud.GRUAgent(world, 2, key=KEY)
+    episodes = jax.tree.map(np.asarray, ud.rollout(world, agent, key=jax.random.key(4), num_episodes=1))
+    policy, env = ud.Policy(agent), Switch()
+    whole, _ = env.reset(options={"context": SET_POINTS[int(episodes.theta[0])]})
+    a = policy.reset(seed=4, opening=world.as_seen(whole))
+    for t in range(world.num_rounds):
+        assert a == episodes.actions[0, t]
+        whole, *_ = env.step(world.as_played(a))
+        seen = world.as_seen(whole, cue=episodes.observations["cue"][0, t])
+        np.testing.assert_array_equal(seen["state"], episodes.observations["state"][0, t])
+        a = policy.step(seen)
+    assert world.as_seen(whole)["cue"] == 2
+    with pytest.raises(ValueError, match=r"cue=2; after an action it is from 0 to 1. At the opening"):
+        world.as_seen(whole, cue=2)
+    with pytest.raises(ValueError, match=r"shape \(1,\)"):
+        world.as_seen(whole[:1])
+
+
+class Wide(Switch):
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+
+def test_own_loop_clips_and_counts_as_the_world():
+    def mean(o, context):
+        return np.zeros(1), 0.1
+
+    np.testing.assert_array_equal(switch(Wide, expert=mean).as_played(np.array([3.0])), [1.0])
+
+    class Late(Switch):
+        action_space = gymnasium.spaces.Discrete(2, start=5)
+
+    assert switch(Late).as_played(np.int32(1)) == 6

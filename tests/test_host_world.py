@@ -380,6 +380,8 @@ def test_certificate_of_a_simulator(both_arms):
     assert abs(reports["do"].action_kl_do) < 1e-5
     assert abs(reports["see"].action_kl_see) < 1e-5
     assert reports["do"].observation_kl_do is None
+    missing = "observation_kl_do, observation_tv_do, observation_kl_see, observation_tv_see"
+    assert set(missing.split(", ")) <= set(str(reports["do"]).replace(":", "").replace(",", "").split())
     exact = ud.certify(process, ud.ExactAgent(process), key=KEY, num_episodes=1024, baselines=False)
     error = np.hypot(reports["do"].action_kl_see_se, exact.action_kl_see_se)
     assert abs(reports["do"].action_kl_see - exact.action_kl_see) < 4 * error

@@ -26,6 +26,7 @@ from undelude.gym._host.arguments import check_called, check_told, context_in_wo
 from undelude.gym._host.cues import AbstractCue, stacked
 from undelude.gym._host.declared import check_observation
 from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
+from undelude.gym._host.own_loop import as_played, check_seen
 from undelude.gym._host.parts import CUE, ENDED, REWARD, Moment
 from undelude.gym._host.probes import leak_of, no_advice_of, on_contexts_of
 from undelude.gym._host.rows import Rows, actions_like, columns, host, read
@@ -304,6 +305,28 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
         if self.restarts:
             parts[ENDED] = ended
         return next(iter(parts.values())) if len(parts) == 1 else parts
+
+    def as_seen(self, observation: Any, *, cue: int | None = None, reward: float = 0.0, ended: int = 0) -> Observation:
+        """Return a whole observation as an agent of this world reads it, for `ud.Policy` in a loop of your own.
+
+        Args:
+            observation: of the environment, with what `hide` hides.
+            cue: told after the last action. Leave it out at the opening, and after an end if `at_end="restart"`: the
+                agent then reads the value that stands for none.
+            reward: of the last action, if agents are shown rewards.
+            ended: if `at_end="restart"`, 1 if the last episode was terminated before this observation, 2 if truncated.
+
+        Raises:
+            ValueError: the observation is not in its space, or the cue is not a cue.
+        """
+        check_seen(self, observation, cue)
+        told = None if cue is None else jnp.asarray(cue, jnp.int32)
+        seen = self._see(observation, told, jnp.asarray(reward, float), jnp.asarray(ended, jnp.int32))
+        return jax.tree.map(np.asarray, seen)
+
+    def as_played(self, a: Action) -> Any:
+        """Return an agent's action as the environment takes it: inside its Box, and counted from the space's start."""
+        return as_played(self, a)
 
     # What is known without tables -------------------------------------------------------------------------------------
 

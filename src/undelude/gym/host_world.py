@@ -37,6 +37,7 @@ from undelude.gym._host.expert import Expert
 from undelude.gym._host.failures import Failures
 from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
 from undelude.gym._host.masks import Masks, check_played, nearest
+from undelude.gym._host.own_loop import as_played, check_seen
 from undelude.gym._host.parts import CUE, ENDED, REWARD, Moment
 from undelude.gym._host.pictures import Scene
 from undelude.gym._host.probes import leak_of, no_advice_of, on_contexts_of
@@ -393,6 +394,32 @@ class HostWorld(AbstractHostWorld[HostState]):
                 parts[name] = x
         return parts if names is not None else next(iter(parts.values()))
 
+    def as_seen(
+        self, observation: Any, *, cue: int | None = None, reward: float = 0.0, ended: int = 0, mask: Any = None
+    ) -> Observation:
+        """Return a whole observation as an agent of this world reads it, for `ud.Policy` in a loop of your own.
+
+        Args:
+            observation: of the environment, with what `hide` hides.
+            cue: told after the last action. Leave it out at the opening, and after an end if `at_end="restart"`: the
+                agent then reads the value that stands for none.
+            reward: of the last action, if agents are shown rewards.
+            ended: if `at_end="restart"`, 1 if the last episode was terminated before this observation, 2 if truncated.
+            mask: of the actions that can be taken, if agents read it.
+
+        Raises:
+            ValueError: the observation is not in its space, or the cue is not a cue.
+        """
+        check_seen(self, observation, cue, mask, reads_mask=self._masks.are_read)
+        told = None if self.cue is None else np.full(1, self.cue.num_symbols if cue is None else cue, np.int32)
+        masks = None if mask is None else np.asarray(mask, np.float32)[None]
+        seen = self.see([observation], told, np.full(1, reward, np.float32), np.full(1, ended, np.int32), masks)
+        return jax.tree.map(lambda x: np.asarray(x)[0], seen)
+
+    def as_played(self, a: Action) -> Any:
+        """Return an agent's action as the environment takes it: inside its Box, and counted from the space's start."""
+        return as_played(self, a)
+
     # What is known without tables -------------------------------------------------------------------------------------
 
     def evidence(self, episodes: Episodes) -> Evidence | str:
@@ -429,7 +456,7 @@ class HostWorld(AbstractHostWorld[HostState]):
 
     @property
     def filling(self) -> str:
-        """How an expert puts theta in place of hidden numbers."""
+        """Code by which an expert puts theta in place of hidden numbers."""
         if self._expert.is_batched:
             return "o = observations.copy(); o[:, {hidden}] = contexts"
         return "o = observation.copy(); o[{hidden}] = context"
@@ -445,7 +472,7 @@ class HostWorld(AbstractHostWorld[HostState]):
 
     @property
     def ignored(self) -> str:
-        """What may be wrong if the context changes nothing in the environment."""
+        """The likely mistake if the context changes nothing in the environment."""
         if self.recipe.set_context is not None:
             return "set_context has no effect"
         return "the environments are all the same" if len(self.recipe.makers) > 1 else IGNORED

@@ -1,4 +1,4 @@
-"""What an environment declares and must keep: its observation space, its context, and the answers of reset and step."""
+"""Checks that an environment keeps its declarations: the observation space, the context, the form of its answers."""
 
 from collections.abc import Mapping
 from typing import Any

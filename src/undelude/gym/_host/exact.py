@@ -35,7 +35,10 @@ def why_inexact(world: "SomeWorld") -> str | None:
     if world.make_expert is not None:
         return "the expert lives beside its environment, and cannot be asked under another context."
     if list(world.visible.leaves) != [WHOLE] or type(world.observation_space).__name__ != "Box":
-        return "exact answers are for observations that are one array."
+        return (
+            "exact answers are for observations that are one array: wrap the environment, such as by "
+            "gymnasium.wrappers.FlattenObservation, and hide indices."
+        )
     return world.leak or world.no_advice
 
 

@@ -25,7 +25,7 @@ JUMPS = 0.01
 
 
 def rebuild(world: "SomeWorld", seen: Float[np.ndarray, "B ..."]) -> list[np.ndarray]:
-    """Return whole observations, with NaN in place of what the agent did not see."""
+    """Return whole observations, with NaN in place of numbers that are hidden from the agent."""
     kept = world.visible.kept[WHOLE]
     whole = np.full((len(seen), *world.observation_space.shape), np.nan)
     whole[:, slice(None) if kept is None else kept] = seen
@@ -55,7 +55,7 @@ def advice_in_round(
 
 
 def check_one_moment(world: "SomeWorld", moment: Moment, theta: int, t: int) -> str | None:
-    """Return why there are no exact answers if the expert returns actions; None if it returns distributions.
+    """Return why exact answers do not exist if the expert returns actions; None if it returns distributions.
 
     Raises:
         ValueError: it answers something else if it is not told the hidden numbers.
@@ -131,9 +131,10 @@ def _what_to_do(world: "SomeWorld") -> str:
     if kept is None:
         return "These ask about what the agent read: the numbers of the observation in 32 bits."
     hidden = [i for i in range(world.observation_space.shape[0]) if i not in kept]
+    where = hidden[0] if len(hidden) == 1 and np.ndim(world.context_at(0)) == 0 else hidden
     return (
         f"There the hidden numbers of an observation (hide={hidden}) are NaN. Take theta from the context in place of "
-        f"them, such as by {world.filling.format(hidden=hidden)}."
+        f"them, such as by {world.filling.format(hidden=where)}."
     )
 
 
@@ -142,7 +143,7 @@ def _seen(moment: Moment) -> np.ndarray:
 
 
 def _in_32_bits(world: "SomeWorld", moment: Moment) -> list[np.ndarray]:
-    """Return whole observations with the rounding of what the agent sees, so that only hidden numbers differ."""
+    """Return whole observations, rounded as the agent sees them, so that only hidden numbers differ."""
     return list(np.asarray(read(world.visible.leaves[WHOLE], [np.asarray(x) for x in moment.whole]), float))
 
 

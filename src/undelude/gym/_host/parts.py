@@ -1,4 +1,4 @@
-"""The parts that a world adds to an observation, and what is kept of an environment that is tried out."""
+"""The parts that a world adds to an observation, and the record of one moment of an environment."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,10 +12,10 @@ CUE, REWARD, ENDED = "cue", "reward", "ended"
 
 
 class Moment(NamedTuple):
-    """What one or more environments answered, and what an agent sees of it without cues and rewards.
+    """The answers of one or more environments, and the agent's view of them without cues and rewards.
 
     Attributes:
-        o: what is seen, with a leading axis.
+        o: the agent's view, with a leading axis.
         whole: whole observations.
         rewards: of the last action.
         info: of the environment, if it has one.

@@ -1,4 +1,4 @@
-"""What is found of a world by playing it under several contexts: where theta shows, and what the expert reads."""
+"""Checks of a world by playing it under several contexts: where theta shows, and which numbers the expert reads."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -78,7 +78,7 @@ def no_advice_of(
 def on_contexts_of(
     world: "SomeWorld", path: Callable[[int, int, list[Any]], Sequence[Moment]], num_rounds: int
 ) -> list[str]:
-    """Return what a user should know of the contexts: that two are the same, or that the environment ignores them.
+    """Return remarks on the contexts: that two are the same, or that the environment ignores them.
 
     Args:
         world: a `HostWorld` or a `FunctionalWorld`.
