@@ -189,8 +189,10 @@ def test_ctrl_c_leaves_no_worker_and_resuming_gives_the_uninterrupted_run(folder
 
 
 def test_what_such_a_world_cannot_do_is_refused(folder, capsys):
-    assert main(["play", "my_worlds:lake"]) == 1
-    assert "HostWorld can only be sampled" in capsys.readouterr().err
+    assert main(["play", "my_worlds:lake"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "cannot be played, because it is a simulator" in said
+    assert "undelude train makes a page with a film" in said
 
 
 def test_check_command(folder, capsys):
@@ -333,6 +335,8 @@ def test_saved_certificate_has_an_episode_with_the_beliefs_of_bayes(tmp_path):
     before, after = (np.abs(x[:, None] - HARBOURS) for x in (at[:-1], at[1:]))
     right = np.where((after < before) | (after <= 0.1), 0.8, 0.2)
     cues = np.array([["colder", "warmer"].index(words) for words in episode["said"]])
+    assert episode["observations"] == cues.tolist()
+    assert "not a symbol: not shown" not in page.read_text()
     do = np.concatenate([np.zeros((1, 4)), np.cumsum(np.log(np.where(cues[:, None], right, 1 - right)), 0)])
     mean = 0.5 * (np.array(HARBOURS) - at[:-1, None])
     evidence = -0.5 * ((np.reshape(episode["actions"], (-1, 1)) - mean) / 0.05) ** 2

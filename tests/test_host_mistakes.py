@@ -186,20 +186,21 @@ class NoOptions(Switch):
         return super().reset(seed=seed, options={"context": 20.0})
 
 
+LONG = r"Long: the observation has the shape \(3,\), and Box\(0.0, 40.0, \(2,\), float32\) says \(2,\)"
+
+
 @pytest.mark.parametrize(
-    ("env", "message"),
+    ("env", "vectorization", "message"),
     [
-        (Long, r"Long: the observation has the shape \(3,\), and Box\(0.0, 40.0, \(2,\), float32\) says \(2,\)"),
-        (Short, r"Short: the observation has the shape \(1,\)"),
-        (Cells, r"Cells: the observation, part cell, is 7, which is outside Discrete\(7\)"),
-        (Four, "Four: step must return five values, .* not 4"),
-        (NoOptions, r"NoOptions: reset does not take options=.*seed=None, options=None.*set_context="),
+        (Long, "sync", LONG),
+        (Long, "async", LONG),
+        (Short, "sync", r"Short: the observation has the shape \(1,\)"),
+        (Cells, "sync", r"Cells: the observation, part cell, is 7, which is outside Discrete\(7\)"),
+        (Four, "sync", "Four: step must return five values, .* not 4"),
+        (NoOptions, "sync", r"NoOptions: reset does not take options=.*seed=None, options=None.*set_context="),
     ],
 )
-@pytest.mark.parametrize("vectorization", ["sync", "async"])
-def test_answers_that_an_environment_does_not_declare_are_refused(env, message, vectorization):
-    if vectorization == "async" and env is not Long:
-        pytest.skip("one is enough")
+def test_answers_that_an_environment_does_not_declare_are_refused(env, vectorization, message):
     hide = {"at": [1]} if env is Cells else [1]
     world = switch(env, hide=hide, cue=None, vectorization=vectorization, num_envs=4, num_workers=1)
     try:
@@ -261,18 +262,15 @@ def test_vector_and_compiled_environments_keep_their_spaces(make):
 # What an expert must return -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("batched", [False, True])
+FRACTION = r"the action .*1.5.* in Discrete\(2\) it must be a whole number"
+
+
 @pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        (1.5, r"the action .*1.5.* in Discrete\(2\) it must be a whole number"),
-        (None, "returned None: is a return"),
-    ],
+    ("answer", "batched", "message"),
+    [(1.5, False, FRACTION), (1.5, True, FRACTION), (None, False, "returned None: is a return missing")],
 )
-def test_answer_that_is_no_action_is_refused(answer, message, batched):
+def test_answer_that_is_no_action_is_refused(answer, batched, message):
     """A fraction would be cut, and None be replaced by the answer about another episode."""
-    if batched and answer is None:
-        pytest.skip("it is not an array")
 
     def expert(o, context):
         answers = [answer if c == SET_POINTS[0] else 1 for c in np.atleast_1d(context)]
@@ -281,6 +279,24 @@ def test_answer_that_is_no_action_is_refused(answer, message, batched):
     cue = ug.WarmerColder(lambda o, c: abs(o[..., 0] - c), right=0.8, batched=batched)
     with pytest.raises(ValueError, match=f"Switch: the expert failed in round 0.*{message}"):
         ud.rollout(switch(expert=expert, batched=batched, cue=cue), None, executor="expert", key=KEY, num_episodes=8)
+
+
+def test_compiled_symbol_outside_its_space_is_a_problem():
+    """A compiled world cannot look at it while it plays."""
+    world = ug.FunctionalWorld(
+        lambda key, params: (jax.numpy.int32(3), 0.0),
+        lambda key, state, a, params: (jax.numpy.int32(7), state, 0.0, False, False, {}),
+        observation_space=gymnasium.spaces.Discrete(7),
+        action_space=Vector.single_action_space,
+        set_context=lambda state, params, context: (state, params),
+        expert=lambda o, context: jax.numpy.array([0.5, 0.5]),
+        num_rounds=1,
+        contexts=np.arange(2.0),
+        reward_observed=False,
+        at_end="end",
+    )
+    with pytest.raises(ValueError, match="the observation must be integers from 0 to 6, not from 7 to 7"):
+        ud.check_task(world)
 
 
 def test_compiled_fraction_is_refused():

@@ -129,7 +129,10 @@ def _reads_hidden(world: "SomeWorld", who: str, theta: int, t: int, one: str, ot
 def _what_to_do(world: "SomeWorld") -> str:
     kept = world.visible.kept[WHOLE]
     if kept is None:
-        return "These ask about what the agent read: the numbers of the observation in 32 bits."
+        return (
+            "These ask about what the agent read, the observation in 32 bits: let the environment return float32, and "
+            "the expert answer the same each time."
+        )
     hidden = [i for i in range(world.observation_space.shape[0]) if i not in kept]
     where = hidden[0] if len(hidden) == 1 and np.ndim(world.context_at(0)) == 0 else hidden
     return (
