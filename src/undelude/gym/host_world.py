@@ -508,12 +508,16 @@ class HostWorld(AbstractHostWorld[HostState]):
         """Return what happens in an episode of these actions, without cues and rewards."""
         if self.together is not None:
             return self._path_together(theta, seed, actions)
-        steps, infos = [self._try.begin(seed, theta, self.contexts[theta])], [self._try.info]
-        for a in actions:
-            steps.append(self._try.step(self._masks.nearest_action(a, steps[-1])))
-            infos.append(self._try.info)
-            if steps[-1].ended and not self.recipe.restarts:
-                break
+        try:
+            steps, infos = [self._try.begin(seed, theta, self.contexts[theta])], [self._try.info]
+            for a in actions:
+                steps.append(self._try.step(self._masks.nearest_action(a, steps[-1])))
+                infos.append(self._try.info)
+                if steps[-1].ended and not self.recipe.restarts:
+                    break
+        except Exception:
+            self._try.drop()
+            raise
         return [
             Moment(self.see_one(step, without_reward=True), [step.observation], np.array([step.reward]), info)
             for step, info in zip(steps, infos, strict=True)

@@ -104,7 +104,6 @@ def _check_shape(x: Any, space: Any, spec: Spec, *, lead: tuple[int, ...] = ()) 
                 f"an action{f', part {name},' if name else ''}": (value, part.shape)
                 for name, (part, value) in _by_part(space, x).items()
             }
-            _check_whole(space, x)
     for name, (value, shape) in named.items():
         if (found := np.shape(value)) != (*lead, *shape):
             other = f", or {spec.n} probabilities" if isinstance(spec, Symbols) else ""
@@ -112,6 +111,8 @@ def _check_shape(x: Any, space: Any, spec: Spec, *, lead: tuple[int, ...] = ()) 
                 f"the expert returned {name} of shape {tuple(found)}; for {space} it has the shape "
                 f"{(*lead, *shape)}{other}."
             )
+    if kind_of(x, spec) == "an action":
+        _check_whole(space, x)
 
 
 def _check_whole(space: Any, answer: Any) -> None:

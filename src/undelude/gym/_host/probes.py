@@ -1,5 +1,6 @@
 """Checks of a world by playing it under several contexts: where theta shows, and which numbers the expert reads."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,9 @@ from undelude.gym._host.spaces import to_actions
 
 if TYPE_CHECKING:
     from undelude.gym._host.exact import SomeWorld
+
+# Seeds under which an environment that may fail is played.
+ATTEMPTS = 4
 
 
 def leak_of(world: "SomeWorld", path: Callable[[int, int, list[Any]], Sequence[Moment]], num_rounds: int) -> str | None:
@@ -66,7 +70,7 @@ def no_advice_of(
     rng = np.random.default_rng(1)
     actions = _random_actions(world, rng, num_rounds)
     for k in _some_thetas(world):
-        moments = path(k, int(rng.integers(2**31)), actions)
+        moments = _first_that_plays(path, k, rng.integers(2**31, size=ATTEMPTS).tolist(), actions)
         for t, moment in enumerate(moments):
             if why := check_one_moment(world, moment, k, t):
                 return why
@@ -98,7 +102,10 @@ def on_contexts_of(
             break
     rng = np.random.default_rng(2)
     actions, seed = _random_actions(world, rng, num_rounds), int(rng.integers(2**31))
-    first, *others = ([tuple(x)[1:] for x in path(k, seed, actions)] for k in _some_thetas(world))
+    try:
+        first, *others = ([tuple(x)[1:] for x in path(k, seed, actions)] for k in _some_thetas(world))
+    except Exception:
+        return found  # Failures of the environment are counted where it is played.
     if others and all(_same(first, x) for x in others):
         found.append(
             "The context changes nothing in the environment itself: after the same seed and actions, whole "
@@ -106,6 +113,16 @@ def on_contexts_of(
             "That is right only if theta matters to nobody but the expert and the cue."
         )
     return found
+
+
+def _first_that_plays(
+    path: Callable[[int, int, list[Any]], Sequence[Moment]], theta: int, seeds: list[int], actions: list[Any]
+) -> Sequence[Moment]:
+    """Return the moments under the first seed under which the environment does not fail."""
+    for seed in seeds[:-1]:
+        with contextlib.suppress(Exception):
+            return path(theta, seed, actions)
+    return path(theta, seeds[-1], actions)
 
 
 def _same(x: Any, y: Any) -> bool:
