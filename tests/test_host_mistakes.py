@@ -99,6 +99,28 @@ def test_expert_whose_answer_is_nan_without_hidden_numbers_is_named_with_the_rou
         world.exact_agent()
 
 
+def test_compiled_expert_that_reads_a_hidden_number_is_refused():
+    jnp = jax.numpy
+    world = ug.FunctionalWorld(
+        lambda key, params: (jnp.zeros(2), jnp.zeros(2)),
+        lambda key, state, a, params: (state.at[0].add(a - 0.5), state.at[0].add(a - 0.5), 0.0, False, False, {}),
+        observe=lambda key, state, params: state,
+        observation_space=gymnasium.spaces.Box(-40, 40, (2,), np.float32),
+        action_space=Switch.action_space,
+        set_context=lambda state, params, context: (state.at[1].set(context), params),
+        expert=lambda o, context: jnp.where(o[1] > o[0], jnp.array([0.1, 0.9]), jnp.array([0.9, 0.1])),
+        cue=ug.WarmerColder(off, right=0.8),
+        hide=[1],
+        num_rounds=2,
+        contexts=np.array([-1.0, 1.0]),
+        reward_observed=False,
+        at_end="end",
+    )
+    with pytest.raises(ValueError, match=r"context 1 \(number 1\): the expert answered .* o = observation.at\["):
+        world.exact_agent()
+    assert set(world.as_seen(np.zeros(2), cue=1)) == {"cue", "state"}
+
+
 def test_expert_of_actions_alone_has_no_exact_agent():
     world = switch(expert=lambda o, context: int(context > o[0]))
     assert world.no_exact_agent == "the expert returns actions and no distribution."
