@@ -346,6 +346,9 @@ def test_arguments_are_told_what_they_must_be():
         switch(expert=lambda o: 0)
     with pytest.raises(TypeError, match=r"say reward_observed=True or False. There is no default, because"):
         ug.HostWorld(Switch, num_rounds=2, contexts=SET_POINTS, expert=by_context)
+
+
+def test_saving_episodes_as_an_agent_is_told_how_to_store_them(no_type_checks):
     with pytest.raises(TypeError, match=r"these are episodes: write them with ug.to_minari"):
         ud.save(play(switch()), "demos")
 

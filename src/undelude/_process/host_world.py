@@ -298,7 +298,7 @@ def _parts(o: Observation) -> dict[str, Any]:
     return o if isinstance(o, dict) else {"observation": o}
 
 
-def _in_words(name: str, where: np.ndarray, called: Any) -> str:
+def _in_words(name: str, where: np.ndarray | np.bool, called: Any) -> str:
     if where.ndim != 1:
         return name
     indices = np.flatnonzero(where) if called is None else np.asarray(called)[where]

@@ -3,7 +3,7 @@
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, SupportsFloat, SupportsIndex
 
 import equinox as eqx
 import jax
@@ -306,7 +306,9 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
             parts[ENDED] = ended
         return next(iter(parts.values())) if len(parts) == 1 else parts
 
-    def as_seen(self, observation: Any, *, cue: int | None = None, reward: float = 0.0, ended: int = 0) -> Observation:
+    def as_seen(
+        self, observation: Any, *, cue: SupportsIndex | None = None, reward: SupportsFloat = 0.0, ended: int = 0
+    ) -> Observation:
         """Return a whole observation as an agent of this world reads it, for `ud.Policy` in a loop of your own.
 
         Args:

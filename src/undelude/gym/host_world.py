@@ -6,7 +6,7 @@ import functools
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, SupportsFloat, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -395,7 +395,13 @@ class HostWorld(AbstractHostWorld[HostState]):
         return parts if names is not None else next(iter(parts.values()))
 
     def as_seen(
-        self, observation: Any, *, cue: int | None = None, reward: float = 0.0, ended: int = 0, mask: Any = None
+        self,
+        observation: Any,
+        *,
+        cue: SupportsIndex | None = None,
+        reward: SupportsFloat = 0.0,
+        ended: int = 0,
+        mask: Any = None,
     ) -> Observation:
         """Return a whole observation as an agent of this world reads it, for `ud.Policy` in a loop of your own.
 

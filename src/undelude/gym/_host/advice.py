@@ -120,6 +120,7 @@ def _check_whole(space: Any, answer: Any) -> None:
     for part, x in _by_part(space, answer).values():
         if type(part).__name__ == "Box":
             continue
+        x = x if hasattr(x, "shape") else np.asarray(x)
         if not is_concrete(x):
             if not jnp.issubdtype(x.dtype, jnp.integer) and x.dtype != bool:
                 raise ValueError(f"the expert returned an action of {x.dtype}; in {part} it must be an integer.")
