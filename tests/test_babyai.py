@@ -57,7 +57,7 @@ def test_labels_lead_to_the_ball_of_the_context(world):
 
 def test_mission_is_hidden(world):
     assert set(world.observation_spec.named) == {"cue", "places"}
-    assert "lives beside its environment" in world.exact_agent()
+    assert "lives beside its environment" in world.no_exact_agent
     with pytest.raises(TypeError, match=r"observation mission is in a .* space, which agents cannot read"):
         ug.HostWorld(
             LEVEL["make_level"],

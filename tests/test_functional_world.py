@@ -217,8 +217,8 @@ def test_commands_take_it(tmp_path, monkeypatch, capsys):
     assert row["action_kl_do"] > 0 < row["action_kl_see"]
     assert certificate["reward_exact_see"] < certificate["reward_exact_do"] < certificate["reward_expert"]
     assert certificate["notes"]["film"] == "none, since a world that can only be sampled has no drawing of a round."
-    assert main(["play", "my_lake:lake"]) == 1
-    assert "FunctionalWorld can only be sampled" in capsys.readouterr().err
+    assert main(["play", "my_lake:lake"]) == 2
+    assert "cannot be played, because it is a simulator" in " ".join(capsys.readouterr().err.split())
 
 
 def test_expert_that_reads_the_state():
@@ -231,7 +231,7 @@ def test_expert_that_reads_the_state():
         "lives beside its environment"
         in ledger(
             "both", expert=None, state_expert=lambda s, p, c: jnp.full(4, 0.25), cue=warm(), reward_observed=False
-        ).exact_agent()
+        ).no_exact_agent
     )
 
 

@@ -189,8 +189,10 @@ def test_ctrl_c_leaves_no_worker_and_resuming_gives_the_uninterrupted_run(folder
 
 
 def test_what_such_a_world_cannot_do_is_refused(folder, capsys):
-    assert main(["play", "my_worlds:lake"]) == 1
-    assert "HostWorld can only be sampled" in capsys.readouterr().err
+    assert main(["play", "my_worlds:lake"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "cannot be played, because it is a simulator" in said
+    assert "undelude train makes a page with a film" in said
 
 
 def test_check_command(folder, capsys):
@@ -240,7 +242,7 @@ def test_sound_world():
     assert report.action_kl_do == gap.action_kl_do > 0
     said = str(report)
     assert "no problems found" in said
-    assert "Theta shows in round 1 first: contexts 0 and" in said
+    assert "As declared, theta shows by the cue, first in round 1: context " in said
     assert "another cue" in said
     assert "distances of actions to both exact answers" in said
 
@@ -260,7 +262,7 @@ def test_random_numbers_that_no_seed_sets_are_noted():
     report = ud.check_task(world)
     assert "The same seeds and actions twice give another state (number 2) from the start" in str(report)
     assert report.inexact == world.leak
-    assert "twice under context 0" in world.leak
+    assert "twice under context -0.8 (number 0)" in world.leak
 
 
 def test_places_where_the_context_shows_are_named_by_their_indices():
@@ -326,12 +328,15 @@ def test_saved_certificate_has_an_episode_with_the_beliefs_of_bayes(tmp_path):
     report = ud.certify(world, world.exact_agent("see"), key=KEY, num_episodes=64, baselines=False)
     page = report.save(tmp_path)
     assert "One episode, read two ways" in text_of(page)
+    assert "How the agent was trained is not recorded here." in text_of(page)
     episode = json.loads((tmp_path / "certificate.json").read_text())["episode"]
     at = np.concatenate([[0], np.cumsum(np.clip(np.ravel(episode["actions"]), -0.2, 0.2))])
     np.testing.assert_allclose(-np.abs(at[1:] - HARBOURS[episode["theta"]]), episode["rewards"], atol=1e-5)
     before, after = (np.abs(x[:, None] - HARBOURS) for x in (at[:-1], at[1:]))
     right = np.where((after < before) | (after <= 0.1), 0.8, 0.2)
     cues = np.array([["colder", "warmer"].index(words) for words in episode["said"]])
+    assert episode["observations"] == cues.tolist()
+    assert "not a symbol: not shown" not in page.read_text()
     do = np.concatenate([np.zeros((1, 4)), np.cumsum(np.log(np.where(cues[:, None], right, 1 - right)), 0)])
     mean = 0.5 * (np.array(HARBOURS) - at[:-1, None])
     evidence = -0.5 * ((np.reshape(episode["actions"], (-1, 1)) - mean) / 0.05) ** 2

@@ -381,6 +381,8 @@ def test_certificate_of_a_simulator(both_arms):
     assert abs(reports["do"].action_kl_do) < 1e-5
     assert abs(reports["see"].action_kl_see) < 1e-5
     assert reports["do"].observation_kl_do is None
+    missing = "observation_kl_do, observation_tv_do, observation_kl_see, observation_tv_see"
+    assert set(missing.split(", ")) <= set(str(reports["do"]).replace(":", "").replace(",", "").split())
     exact = ud.certify(process, ud.ExactAgent(process), key=KEY, num_episodes=1024, baselines=False)
     error = np.hypot(reports["do"].action_kl_see_se, exact.action_kl_see_se)
     assert abs(reports["do"].action_kl_see - exact.action_kl_see) < 4 * error
@@ -408,7 +410,7 @@ def test_simulator_that_shows_theta_has_no_exact_answer(both_arms):
     _, world = both_arms
     options = {"num_rounds": 4, "num_envs": 4, "contexts": world.contexts, "reward_observed": False, "at_end": "end"}
     open_world = ug.HostWorld(Arm, expert=arm_expert, cue=world.cue, batched=True, **options)
-    assert "show the agent another state (numbers 6, 7) from the start" in open_world.exact_agent("do")
+    assert "show the agent another state (numbers 6, 7) from the start" in open_world.no_exact_agent
     agent = ud.GRUAgent(open_world, 4, key=KEY)
     report = ud.certify(open_world, agent, key=KEY, num_episodes=4, baselines=False)
     assert report.action_kl_do is None

@@ -128,7 +128,7 @@ def test_data_set_supports_the_teachings_that_its_episodes_do():
         assert runs[0].metrics[0]["action_loss"] == runs[1].metrics[0]["action_loss"]
     with pytest.raises(ValueError, match=r"all actions are the expert's own.*undelude.offline"):
         ud.teach(world, agent, ud.Counterfactual(), data=back, **options)
-    with pytest.raises(ValueError, match="already exists"):
+    with pytest.raises(ValueError, match=r'"ours/agent-v0" already. Delete it, minari.delete_dataset'):
         ug.to_minari(world, episodes, "ours/agent-v0", data_format="arrow")
 
 

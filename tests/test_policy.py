@@ -192,3 +192,15 @@ def test_evaluate_policy_of_stable_baselines():
     expected = np.asarray(ud.rollout(BANDIT, agent, key=KEY, num_episodes=4000).reward).sum(-1)
     assert {*lengths} == {4}
     assert abs(np.mean(returns) - expected.mean()) < 4 * expected.std() / 200**0.5
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_refused(number: float):
+    """An agent would return an action to them, and its memory be spoiled."""
+    policy = ud.Policy(ud.GRUAgent(ud.tasks.arm(num_targets=2, num_rounds=2), 2, key=KEY))
+    policy.reset(seed=0)
+    o = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), policy.observation_spec.value)
+    with pytest.raises(ValueError, match=r"the observation, part joints, must be finite numbers"):
+        policy.step(o | {"joints": np.full_like(o["joints"], number)})
+    with pytest.raises(ValueError, match=r"the observation, part cue, must be integers from 0 to 1, not from 5"):
+        policy.step(o | {"cue": np.int32(5)})

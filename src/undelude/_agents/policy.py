@@ -382,12 +382,17 @@ def _in_types(spec: Spec, o: Observation, lead: tuple[int, ...], what: str) -> O
         ValueError: a structure or a shape is another.
     """
     if isinstance(spec, Parts):
-        return spec.structure.unflatten([_in_types(part, x, lead, what) for part, x in _leaves(spec, o, what)])
+        parts = zip(spec.names, _leaves(spec, o, what), strict=True)
+        return spec.structure.unflatten(
+            [_in_types(part, x, lead, f"{what}, part {name},") for name, (part, x) in parts]
+        )
     x, shape = np.asarray(o), (*lead, *spec.value.shape)
     if x.shape != shape:
         raise ValueError(f"{what} must have the shape {list(shape)}, not {list(x.shape)}.")
     if np.issubdtype(spec.value.dtype, np.integer) and not np.issubdtype(x.dtype, np.integer):
         raise ValueError(f"{what} must be of integers, not {x.dtype}.")
+    if np.issubdtype(spec.value.dtype, np.inexact) and not np.isfinite(np.asarray(x, float)).all():
+        raise ValueError(f"{what} must be finite numbers, not {one_line(x)}.")
     return x.astype(spec.value.dtype)
 
 

@@ -26,6 +26,8 @@ NO_ENTROPY, NEVER = 1e-9, math.exp(-60)
 MUCH = 0.05
 # Probability above which the expert counts as taking an action.
 TAKEN = 1e-3
+# The part of an observation that a world declares to show theta.
+CUE = "cue"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,17 +124,22 @@ def check_world_by_playing(
         text = f"{type(error).__name__}: {error}{users_line(error)}"
         raise ValueError(f"{world.name}: 1 problem:\n- it cannot be played: {text}") from error
     played = [by_random, again, by_expert, *under.values()]
-    _raise(world, [*_check_finite(played), *_check_opening(world, under, key)])
+    _raise(world, [*_check_finite(played), *_check_symbols(world, played), *_check_opening(world, under, key)])
     irregular = _difference(world, by_random, again)
-    leak, exact = world.leak, world.exact_agent()
-    inexact = exact if isinstance(exact, str) else None
+    leak = world.leak
+    try:
+        inexact = world.no_exact_agent
+    except ValueError as error:
+        raise ValueError(f"{world.name}: 1 problem:\n- {str(error).removeprefix(f'{world.name}, ')}") from error
     deluded = measure_gap() if inexact is None else None
     clipped = _clipped(world, [by_random, by_expert], key)
     shown = [] if irregular else _shown(world, under)
     notes = [
         *_on_repetition(irregular),
         *([] if leak is None else [f"{leak[0].upper()}{leak[1:]}"]),
-        *_first_shown(under, shown),
+        *_first_shown(world, under, shown),
+        *([] if irregular else world.on_contexts()),
+        *_outside(world, played),
         *_on_expert(by_random, clipped),
         *_on_certificate(inexact, leak),
     ]
@@ -217,6 +224,28 @@ def _check_finite(played: list[Played]) -> Iterator[str]:
                 return
 
 
+def _check_symbols(world: AbstractHostWorld, played: list[Played]) -> Iterator[str]:
+    """Check that symbols are those of the spec, which a compiled world cannot do while it plays."""
+    for each in played:
+        for o in each.seen:
+            try:
+                world.observation_spec.check("the observation", o)
+            except ValueError as error:
+                yield f"{error} Correct observation_space, or what reset and step return."
+                return
+
+
+def _outside(world: AbstractHostWorld, played: list[Played]) -> Iterator[str]:
+    for each in played:
+        for o in each.seen:
+            if (found := world.outside(o)) is not None:
+                yield (
+                    f"An observation lies outside observation_space: {found}. Agents read the number as it is; correct "
+                    "the space if that is not meant."
+                )
+                return
+
+
 def _check_opening(world: AbstractHostWorld, under: dict[int, Played], key: Key[Array, ""]) -> Iterator[str]:
     """Check that the opening does not name theta, by numbers that each theta fixes and no two thetas share."""
     if not world.opening or len(under) < 2:
@@ -279,13 +308,15 @@ def _shown(world: AbstractHostWorld, under: dict[int, Played]) -> list[Shown]:
     return [(i, k, found) for k, x in others if (found := world.difference(first.seen, x.seen)) is not None]
 
 
-def _first_shown(under: dict[int, Played], shown: list[Shown]) -> Iterator[str]:
+def _first_shown(world: AbstractHostWorld, under: dict[int, Played], shown: list[Shown]) -> Iterator[str]:
     """Say what of the observations depends on theta first."""
     if not shown:
         return
     i, k, (parts, t) = min(shown, key=lambda x: x[2][1])
     at = "in the opening" if under[i].opening is not None and t == 0 else f"in round {t}"
-    yield f"Theta shows {at} first: contexts {i} and {k} give another {parts} after the same seeds and actions."
+    one, other = (world.context_in_words(x) for x in (i, k))
+    shows = f"As declared, theta shows by the cue, first {at}" if parts == CUE else f"Theta shows {at} first"
+    yield f"{shows}: {one} and {other} give another {parts} after the same seeds and actions."
 
 
 def _evidence_missing(under: dict[int, Played], shown: list[Shown]) -> Iterator[str]:

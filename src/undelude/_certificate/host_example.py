@@ -12,7 +12,7 @@ from undelude._agents.host import HostAgent
 from undelude._certificate.per_episode import MARKS, implied_belief
 from undelude._certificate.rounds import fill_missing
 from undelude._compiled import compiled_for
-from undelude._distributions import AbstractDistribution, Symbols, as_categorical, mixture, spec_of
+from undelude._distributions import AbstractDistribution, Parts, Symbols, as_categorical, mixture, spec_of
 from undelude._process.episodes import Episodes
 from undelude._process.host_world import AbstractHostWorld, Evidence
 from undelude._rollout.host import play
@@ -31,7 +31,7 @@ def example_in_world(
     num_rounds: int | None = None,
 ) -> dict[str, Any] | str:
     """Return the episode in which the two exact agents differ most, as `example_episode` does, or why there is none."""
-    if isinstance(why := world.exact_agent(), str):
+    if why := world.no_exact_agent:
         return f"the exact answers that it would show are not known: {why}"
     episodes, P_A, _ = play(world, agent, key=key, num_episodes=num_episodes, num_rounds=num_rounds)
     evidence = world.evidence(episodes)
@@ -61,7 +61,7 @@ def example_in_world(
         "theta": int(np.asarray(episodes.theta)[chosen]),
         "opening": None,
         "actions": plain(actions, T),
-        "observations": None,
+        "observations": _symbols(world, observations, T),
         "said": said if any(said) else None,
         "said_actions": None,
         "said_thetas": [f"context {x!s:.80}" for x in getattr(world, "contexts", [])] or None,
@@ -69,6 +69,17 @@ def example_in_world(
         "policy": {name: plain(x, T + 1) for name, x in policies.items()} if "agent" in policies else None,
         "belief": {"agent": None} | {name: None if np.isnan(x).any() else x for name, x in belief.items()},
     }
+
+
+def _symbols(world: AbstractHostWorld, observations: Any, num_rounds: int) -> list[int] | None:
+    """Return the one symbol of each observation that is predicted, such as the cue; None if there is not one alone."""
+    spec = world.observation_spec
+    parts: dict[str, Any] = (spec.named or {}) if isinstance(spec, Parts) else {"": spec}
+    names = [name for name, part in parts.items() if isinstance(part, Symbols)]
+    if len(names) != 1:
+        return None
+    x = observations[names[0]] if isinstance(observations, dict) else observations
+    return np.asarray(x)[:num_rounds].tolist()
 
 
 @compiled_for(runs=1)

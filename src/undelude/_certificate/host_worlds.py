@@ -18,6 +18,7 @@ from undelude._certificate.per_episode import (
     implied_belief,
     measure_losses,
     predict_to_the_end,
+    why_no_belief,
 )
 from undelude._certificate.quantity import NOT_A_NUMBER, Quantity
 from undelude._certificate.rounds import Mask, count_rounds, fill_missing, mean_over_rounds, reward_per_round
@@ -28,7 +29,7 @@ from undelude._process.episodes import Episodes
 from undelude._process.host_world import AbstractHostWorld, Evidence
 from undelude._rollout.host import play
 from undelude._tree import index
-from undelude._types import OnProgress
+from undelude._types import Mark, OnProgress
 
 # What evidence does not tell.
 NO_OBSERVATIONS = "the exact prediction of the simulator's observations is not known."
@@ -69,9 +70,7 @@ def measure_in_world(
     distances = {f"{kind}_{x}_{mark}": kind for kind in kinds for x in ("kl", "tv") for mark in MARKS}
     why = NO_OBSERVATIONS if known is not None else str(evidence)
     reasons = no_losses | {name: NO_OBSERVATIONS if kind == "observation" else why for name, kind in distances.items()}
-    reasons["deluded_fraction"] = (
-        "at the end of at least one episode the policy implies no belief about theta." if known is not None else why
-    )
+    reasons["deluded_fraction"] = why_no_belief(world) if known is not None else why
     quantities = {name: Quantity(why_none=reason) for name, reason in reasons.items()}
     for name, values in found.items():
         quantities[name] = Quantity.over_episodes(values, why_nan=reasons.get(name, NOT_A_NUMBER))
@@ -122,6 +121,10 @@ def _compare(
     return result
 
 
+def _exact_agent(world: AbstractHostWorld, mark: Mark) -> HostAgent | str:
+    return world.no_exact_agent or world.exact_agent(mark)
+
+
 def measure_world_baselines(
     world: AbstractHostWorld,
     *,
@@ -133,7 +136,7 @@ def measure_world_baselines(
     """Measure the rewards of the expert and of the exact agents, if there are exact agents."""
     size = {"num_episodes": num_episodes, "num_rounds": num_rounds, "on_progress": on_progress}
     run = functools.partial(play, world, key=key, predicts=False, **size)
-    agents = {"reward_expert": None} | {f"reward_exact_{mark}": world.exact_agent(mark) for mark in MARKS}
+    agents = {"reward_expert": None} | {f"reward_exact_{mark}": _exact_agent(world, mark) for mark in MARKS}
     reasons = dict.fromkeys(BASELINES, "not measured in a world that can only be sampled.")
     quantities = {name: Quantity(why_none=why) for name, why in reasons.items()}
     if world.expert_is_person:

@@ -24,7 +24,7 @@ def describe_notes(quantities: Mapping[str, Quantity], notes: Mapping[str, str])
             names.setdefault(note, []).append(name)
     lines = []
     for note, (first, *others) in names.items():
-        name = NAMES.get(first, first) + (f" and {len(others)} more" if others else "")
+        name = ", ".join([NAMES.get(first, first), *others])
         is_missing = first in quantities and quantities[first].value is None
         lines.append((is_missing, f"{f'Not measured, {name}' if is_missing else name}: {note}"))
     return remarks + [line for _, line in sorted(lines, key=lambda x: x[0])]

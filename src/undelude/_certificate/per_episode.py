@@ -34,6 +34,7 @@ from undelude._distributions import (
 )
 from undelude._pieces import episode_ids, in_pieces
 from undelude._process.episodes import Episodes
+from undelude._process.host_world import AbstractHostWorld
 from undelude._process.inference import expert_distributions, filter, reread
 from undelude._process.process import InteractionProcess
 from undelude._teaching.losses import score_observations
@@ -90,7 +91,7 @@ def measure(
                 f"with own actions read as {mark}, the history is impossible in {share:.1%} of the episodes; from the "
                 "first impossible symbol on, the exact answer keeps its last possible belief."
             )
-    no_belief = _why_no_belief(process)
+    no_belief = why_no_belief(process)
     quantities = {name: Quantity(why_none=why) for name, why in _why_missing(process, found, no_belief).items()}
     for name, values in found.items():
         why_nan = no_belief if name == "deluded_fraction" else NOT_A_NUMBER
@@ -122,7 +123,8 @@ def _why_missing(process: InteractionProcess, found: dict[str, Array], no_belief
     return reasons
 
 
-def _why_no_belief(process: InteractionProcess) -> str:
+def why_no_belief(process: InteractionProcess | AbstractHostWorld) -> str:
+    """Return why a policy does not tell in which theta its agent believes."""
     if not isinstance(process.action_spec, Symbols):
         return "actions are not symbols: a policy implies no belief about theta."
     return (

@@ -45,7 +45,7 @@ def measurer(process: World, config: Config) -> Callable[[AbstractAgent], dict[s
     """Return a function that measures an agent for a row of `metrics.jsonl`, with the same random numbers each time."""
     key = keys(config)["metrics"]
     process, columns = sampled(process), DISTANCES
-    if isinstance(process, AbstractHostWorld) and isinstance(process.exact_agent(), str):
+    if isinstance(process, AbstractHostWorld) and process.no_exact_agent:
         columns = (*DISTANCES, *OWN_SCORES)
 
     def measure(agent: AbstractAgent) -> dict[str, Any]:

@@ -22,10 +22,11 @@ from undelude._cli.errors import ExitCode, UsageError
 from undelude._cli.options import Call, Play
 from undelude._compiled import compiled
 from undelude._distributions import Block, Symbols, as_categorical
+from undelude._process.host_world import World
 from undelude._process.inference import Belief
 from undelude._process.process import InteractionProcess
 from undelude.tasks.game_words import all_outcomes, outcomes_of, words_of
-from undelude.tasks.registry import make_process
+from undelude.tasks.registry import make
 
 # Width of a bar in characters.
 BAR_WIDTH = 20
@@ -35,8 +36,9 @@ def run(options: Play, call: Call) -> ExitCode:
     """Run the command."""
     del call
     backend.configure()
-    process = make_process(options.task)
+    process = make(options.task)
     _check_playable(process)
+    assert isinstance(process, InteractionProcess)
     seed = secrets.randbits(31) if options.seed is None else options.seed
     game = _Game(process, jax.random.key(seed), make_console(stderr=False))
     try:
@@ -218,10 +220,15 @@ def _times(n: int) -> str:
     return {0: "never", 1: "once", 2: "twice"}.get(n, f"{n} times")
 
 
-def _check_playable(process: InteractionProcess) -> None:
+def _check_playable(process: World) -> None:
     def refuse(why: str) -> NoReturn:
         raise UsageError(f"{process.name} cannot be played, because {why}; try: undelude play bandit")
 
+    if not isinstance(process, InteractionProcess):
+        raise UsageError(
+            f"{process.name} cannot be played, because it is a simulator and no game of tables. Watch its agents: "
+            "undelude train makes a page with a film, and undelude check plays it."
+        )
     if not process.finite:
         refuse("its theta is continuous")
     if not isinstance(process.action_spec, Symbols | Block):

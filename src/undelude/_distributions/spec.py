@@ -202,6 +202,12 @@ class Parts(Spec):
         return self.structure.unflatten(self.leaves)
 
     @property
+    def names(self) -> list[str]:
+        """What messages call the leaves: their keys or numbers."""
+        paths = [path for path, _ in jtu.tree_leaves_with_path(self.tree)]
+        return [jtu.keystr(path, simple=True, separator=".") for path in paths]
+
+    @property
     def named(self) -> dict[str, Spec] | None:
         """The parts by name, sorted; None if the PyTree is not a flat dictionary whose keys are strings."""
         tree = self.tree
@@ -229,8 +235,8 @@ class Parts(Spec):
 
     def check(self, name: str, values: Value) -> None:
         """Check each part."""
-        for i, (leaf, value) in enumerate(zip(self.leaves, self.structure.flatten_up_to(values), strict=True)):
-            leaf.check(f"{name}, part {i},", value)
+        for part, leaf, value in zip(self.names, self.leaves, self.structure.flatten_up_to(values), strict=True):
+            leaf.check(f"{name}, part {part},", value)
 
     def __str__(self) -> str:
         return str(jtu.tree_map(str, self.tree))

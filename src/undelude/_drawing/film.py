@@ -47,6 +47,10 @@ class Film:
     legend: tuple[Swatch, ...] = ()
     title: str = ""
 
+    def __repr__(self) -> str:
+        height, width = self.frames.shape[1:3]
+        return f"Film({len(self)} frames of {width} x {height} pixels, title={self.title!r})"
+
     def __len__(self) -> int:
         return len(self.frames)
 

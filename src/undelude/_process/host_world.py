@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Indices of numbers that a message lists.
 MAX_NUMBERS = 8
+# Why a world has no exact answers, unless it says otherwise.
+SAMPLED_ONLY = "what observations say about theta is not known: this world can only be sampled."
 # Predictions of a whole batch: arrays have a leading axis B. None if nothing is predicted.
 Prediction = AbstractDistribution | None
 
@@ -116,12 +118,25 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
     def evidence(self, episodes: "Episodes") -> Evidence | str:
         """Return what each theta says about stored episodes, or why it is not known."""
         del episodes
-        return "what observations say about theta is not known: this world can only be sampled."
+        return SAMPLED_ONLY
+
+    @property
+    def no_exact_agent(self) -> str | None:
+        """Why there is no exact agent; None if there is."""
+        return SAMPLED_ONLY
 
     def exact_agent(self, own_actions: Mark = "do") -> Any:
-        """Return the exact agent as a `ud.HostAgent`, or why there is none."""
+        """Return the exact agent as a `ud.HostAgent`.
+
+        Raises:
+            TypeError: there is none; the message is that of `no_exact_agent`.
+        """
         del own_actions
-        return "what observations say about theta is not known: this world can only be sampled."
+        raise TypeError(f"{self.name} has no exact agents: {self.no_exact_agent}")
+
+    def context_in_words(self, theta: int) -> str:
+        """Return a value of theta for a message; by default its number."""
+        return f"context {theta}"
 
     @property
     def leak(self) -> str | None:
@@ -160,6 +175,14 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
         named = (spec.named or {}) if isinstance(spec, Parts) else {"observation": spec}
         symbols = [name for name, part in named.items() if isinstance(part, Symbols | Block)]
         return ", ".join(f"{name if len(named) > 1 else ''} {parts[name]}".strip() for name in symbols)
+
+    def on_contexts(self) -> list[str]:
+        """Return what a check of the world should note of the values of theta; by default nothing."""
+        return []
+
+    def outside(self, o: Observation) -> str | None:
+        """Return which number of some observations is outside its declared bounds; None, the default, if none is."""
+        del o
 
     def without_effect(
         self, episodes: "Episodes", rounds: Int[np.ndarray, " B"], others: Action, *, key: Key[Array, ""], most: int
@@ -279,7 +302,7 @@ def _parts(o: Observation) -> dict[str, Any]:
     return o if isinstance(o, dict) else {"observation": o}
 
 
-def _in_words(name: str, where: np.ndarray, called: Any) -> str:
+def _in_words(name: str, where: np.ndarray | np.bool, called: Any) -> str:
     if where.ndim != 1:
         return name
     indices = np.flatnonzero(where) if called is None else np.asarray(called)[where]

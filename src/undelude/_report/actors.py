@@ -34,8 +34,7 @@ def film_of_actors(process: World, agent: AbstractAgent | HostAgent, *, key: Key
             exact = {mark: ExactAgent(process, mark) for mark in MARKS}
     elif isinstance(process, AbstractHostWorld) and process.no_film is None and not process.expert_is_person:
         num_episodes = min(BEGINNINGS, process.num_envs or BEGINNINGS)  # A simulator may be slow.
-        found = {mark: process.exact_agent(mark) for mark in MARKS}
-        exact = {mark: x for mark, x in found.items() if not isinstance(x, str)}
+        exact = {} if process.no_exact_agent else {mark: process.exact_agent(mark) for mark in MARKS}
     else:
         return None
     actors = {"expert": None, "agent": agent} | {f"exact, {mark}": x for mark, x in exact.items()}

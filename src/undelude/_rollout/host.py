@@ -16,7 +16,7 @@ from undelude._checks import check_count
 from undelude._compiled import compiled, read_now
 from undelude._distributions import AbstractDistribution
 from undelude._process.episodes import AGENT, EXPERT, Episodes
-from undelude._process.host_world import AbstractHostWorld, Prediction, World
+from undelude._process.host_world import SAMPLED_ONLY, AbstractHostWorld, Prediction, World
 from undelude._process.process import InteractionProcess
 from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
 from undelude._rollout.checks import check_theta
@@ -48,7 +48,8 @@ class Execution:
 
 
 # What a compiled world that can only be sampled may know of itself, as a world in Python does.
-KNOWN = ("evidence", "exact_agent", "random_actions", "difference", "clipped", "prior", "num_thetas", "contexts", "cue")
+KNOWN = "evidence", "exact_agent", "context_in_words", "on_contexts", "outside", "random_actions", "difference"
+KNOWN += "clipped", "prior", "num_thetas", "contexts", "cue"
 
 
 class _Vmapped(AbstractHostWorld[State]):
@@ -78,6 +79,10 @@ class _Vmapped(AbstractHostWorld[State]):
     @property
     def leak(self) -> str | None:
         return getattr(self.world, "leak", None)
+
+    @property
+    def no_exact_agent(self) -> str | None:
+        return getattr(self.world, "no_exact_agent", SAMPLED_ONLY)
 
 
 def sampled(world: World) -> InteractionProcess | AbstractHostWorld:

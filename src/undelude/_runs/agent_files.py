@@ -20,6 +20,7 @@ from undelude._agents.base import AbstractAgent
 from undelude._agents.networks.network import AbstractLearnedAgent, check_agent_config
 from undelude._agents.networks.registry import ARCHITECTURES
 from undelude._files import json_object, read_bytes, read_json, write_atomically
+from undelude._process.episodes import Episodes
 
 FORMAT = 3
 SHA = "weights_sha256"
@@ -44,6 +45,11 @@ def save(agent: AbstractAgent, path: str | os.PathLike[str]) -> None:
 
 def write_agent(agent: AbstractAgent, folder: Path, **origin: str) -> None:
     """Do the same; `origin` are more entries for `agent.json`, which `load` ignores."""
+    if isinstance(agent, Episodes):
+        raise TypeError(
+            "ud.save stores agents, and these are episodes: write them with ug.to_minari(world, episodes, ...) of "
+            "undelude.gym, and read them with ug.from_minari."
+        )
     if not (isinstance(agent, AbstractLearnedAgent) and type(agent) in AGENTS.values()):
         raise TypeError(
             f"{type(agent).__name__} cannot be saved; these can: {', '.join(AGENTS)}. "

@@ -109,7 +109,7 @@ def exact_agent(name: str, process: World) -> Answer:
     if isinstance(process, AbstractHostWorld):
         if name == "committed":
             return "the committed agent needs the tables of a process, and this is a simulator."
-        return process.exact_agent("do" if name == "do" else "see")
+        return process.no_exact_agent or process.exact_agent("do" if name == "do" else "see")
     assert isinstance(process, InteractionProcess)
     if name != "committed":
         return ExactAgent(process, "do" if name == "do" else "see")

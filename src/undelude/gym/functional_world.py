@@ -3,7 +3,7 @@
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, SupportsFloat, SupportsIndex
 
 import equinox as eqx
 import jax
@@ -22,10 +22,13 @@ from undelude._tree import index, where
 from undelude._types import Action, Mark, Observation
 from undelude._versions import installing
 from undelude.gym._host import advice, exact
-from undelude.gym._host.arguments import check_told, prior_over
+from undelude.gym._host.arguments import check_called, check_told, context_in_words, in_one_line, prior_over
 from undelude.gym._host.cues import AbstractCue, stacked
-from undelude.gym._host.exact import CUE, ENDED, REWARD, leak_of
+from undelude.gym._host.declared import check_observation
 from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
+from undelude.gym._host.own_loop import as_played, check_seen
+from undelude.gym._host.parts import CUE, ENDED, REWARD, Moment
+from undelude.gym._host.probes import leak_of, no_advice_of, on_contexts_of
 from undelude.gym._host.rows import Rows, actions_like, columns, host, read
 from undelude.gym._host.spaces import action_spec, clipped, from_action, random_actions
 
@@ -51,10 +54,10 @@ class FunctionalState(eqx.Module):
 
 
 class _Found:
-    """A note that is written once; as a static field it is compared by identity."""
+    """What was found by playing, by name; as a static field it is compared by identity."""
 
-    leak: str | None
-    is_known = False
+    def __init__(self):
+        self.notes: dict[str, str | None] = {}
 
 
 class FunctionalWorld(AbstractWorld[FunctionalState]):
@@ -127,7 +130,7 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
         contexts: PyTree,
         set_context: Callable[..., Any],
         expert: Callable[[Any, Any], Any] | None = None,
-        reward_observed: bool,
+        reward_observed: bool | None = None,
         params: PyTree = None,
         observe: Callable[..., Any] | None = None,
         prior: Sequence[float] | np.ndarray | None = None,
@@ -141,6 +144,8 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
         if (expert is None) == (state_expert is None):
             raise TypeError("FunctionalWorld: give either expert= or state_expert=.")
         check_told("FunctionalWorld", reward_observed, at_end, cue)
+        if expert is not None:
+            check_called("FunctionalWorld", expert)
         self.reset, self.step, self.set_context, self.observe = reset, step, set_context, observe
         self.observation_space, self.action_space = observation_space, action_space
         self.num_rounds = check_count("FunctionalWorld: num_rounds", num_rounds)
@@ -149,7 +154,7 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
         probs = prior_over("FunctionalWorld", prior, len(Rows(self.contexts)))
         with np.errstate(divide="ignore"):
             self.log_prior = jnp.asarray(np.log(probs), float)
-        self.expert, self.state_expert, self.reward_observed = expert, state_expert, reward_observed
+        self.expert, self.state_expert, self.reward_observed = expert, state_expert, bool(reward_observed)
         self.cue, self.restarts = cue, at_end == "restart"
         self.name = name or getattr(reset, "__qualname__", "world").split(".")[0]
         self.visible = Visible(observation_space, hide)
@@ -177,6 +182,9 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
                 f"place of NumPy, and neither float() nor `if` of an array. JAX says: {str(error).splitlines()[0]}"
             ) from error
         advice.batched(Rows(answers), self.action_space, self.specs[0])
+
+    def __repr__(self) -> str:
+        return f"FunctionalWorld({in_one_line(self)})"
 
     @property
     def opening(self) -> bool:
@@ -282,6 +290,7 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
 
     def _see(self, whole: Any, cue: Array | None, reward: Array, ended: Array) -> Observation:
         """Return what the agent sees."""
+        check_observation(self.name, self.observation_space, whole)
         one = Rows(jax.tree.map(lambda x: jnp.asarray(x)[None], whole))
         is_one = list(self.visible.leaves) == [WHOLE]
         by_name = {WHOLE: one} if is_one else columns(self.observation_space, one, "")
@@ -296,6 +305,30 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
         if self.restarts:
             parts[ENDED] = ended
         return next(iter(parts.values())) if len(parts) == 1 else parts
+
+    def as_seen(
+        self, observation: Any, *, cue: SupportsIndex | None = None, reward: SupportsFloat = 0.0, ended: int = 0
+    ) -> Observation:
+        """Return a whole observation as an agent of this world reads it, for `ud.Policy` in a loop of your own.
+
+        Args:
+            observation: of the environment, with what `hide` hides.
+            cue: told after the last action. Leave it out at the opening, and after an end if `at_end="restart"`: the
+                agent then reads the value that stands for none.
+            reward: of the last action, if agents are shown rewards.
+            ended: if `at_end="restart"`, 1 if the last episode was terminated before this observation, 2 if truncated.
+
+        Raises:
+            ValueError: the observation is not in its space, or the cue is not a cue.
+        """
+        check_seen(self, observation, cue)
+        told = None if cue is None else jnp.asarray(cue, jnp.int32)
+        seen = self._see(observation, told, jnp.asarray(reward, float), jnp.asarray(ended, jnp.int32))
+        return jax.tree.map(np.asarray, seen)
+
+    def as_played(self, a: Action) -> Any:
+        """Return an agent's action as the environment takes it: inside its Box, and counted from the space's start."""
+        return as_played(self, a)
 
     # What is known without tables -------------------------------------------------------------------------------------
 
@@ -327,34 +360,75 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
         """Return what each context says about stored episodes, if the cue alone depends on it; otherwise the reason."""
         return exact.evidence(self, episodes)
 
-    def exact_agent(self, own_actions: Mark = "do") -> HostAgent | str:
+    @property
+    def no_exact_agent(self) -> str | None:
+        """Why there is no exact agent; None if there is."""
+        return exact.why_inexact(self)
+
+    def exact_agent(self, own_actions: Mark = "do") -> HostAgent:
         """Return the exact agent: Bayes' rule over the cues, and over its own actions too if `own_actions="see"`.
 
-        If there is none, return the reason.
+        Raises:
+            TypeError: there is none; the message is that of `no_exact_agent`.
+            ValueError: expert or cue read hidden numbers of the observation.
         """
         return exact.exact_agent(self, own_actions)
 
     @property
     def leak(self) -> str | None:
         """Where the agent sees the context other than by the cue, found by playing; None if it was not seen to."""
-        if not self._found.is_known:
-            self._found.leak = leak_of(self, self._path, min(self.num_rounds, LEAK_ROUNDS))
-            self._found.is_known = True
-        return self._found.leak
+        return self._found_by("leak", leak_of)
 
-    def _path(self, theta: int, seed: int, actions: list[Any]) -> list[Observation]:
-        """Return what agents see in some episodes of these actions, without cues and rewards."""
+    @property
+    def no_advice(self) -> str | None:
+        """Why the expert cannot be asked in exact answers; None if it can."""
+        return self._found_by("no_advice", no_advice_of)
+
+    def _found_by(self, name: str, find: Callable[..., str | None]) -> str | None:
+        if name not in self._found.notes:
+            self._found.notes[name] = find(self, self._path, min(self.num_rounds, LEAK_ROUNDS))
+        return self._found.notes[name]
+
+    # How an expert puts theta in place of hidden numbers.
+    filling: ClassVar[str] = "o = observation.at[np.array({hidden})].set(context)"
+
+    def context_in_words(self, theta: int) -> str:
+        """Return a context for a message, by its value if that is short."""
+        return context_in_words(theta, self.context_at(theta))
+
+    def context_at(self, theta: int) -> Any:
+        """Return one of the contexts, in NumPy."""
+        return jax.tree.map(lambda x: np.asarray(x)[theta], self.contexts)
+
+    # What may be wrong if the context changes nothing in the environment.
+    ignored: ClassVar[str] = "set_context writes it to a place that reset, step and observe do not read"
+
+    def on_contexts(self) -> list[str]:
+        """Return what `check_task` should note of the contexts."""
+        return on_contexts_of(self, self._path, min(self.num_rounds, LEAK_ROUNDS))
+
+    def outside(self, o: Observation) -> str | None:
+        """Return which number of some observations lies outside its Box; None if none does."""
+        return self.visible.outside(o)
+
+    def _path(self, theta: int, seed: int, actions: list[Any]) -> list[Moment]:
+        """Return what happens in some episodes of these actions, without cues and rewards."""
         keys = jax.random.split(jax.random.key(seed), LEAK_EPISODES)
         state, opening = _begin_all(self, keys, jnp.full(LEAK_EPISODES, theta))
-        path = [opening]
+        hidden = (CUE, REWARD)
+
+        def moment(state: FunctionalState, o: Observation, reward: Array) -> Moment:
+            seen = {n: x for n, x in o.items() if n not in hidden} if isinstance(o, dict) else o
+            return Moment(seen, list(Rows(jax.tree.map(np.asarray, state.whole))), np.asarray(reward))
+
+        path = [moment(state, opening, jnp.zeros(LEAK_EPISODES))]
         for t, a in enumerate(actions):
             a = jax.tree.map(jnp.asarray, from_action(self.action_space, a))
-            state, o, ended = _respond_all(self, state, a, keys, jnp.asarray(t))
-            path.append(o)
+            state, o, reward, ended = _respond_all(self, state, a, keys, jnp.asarray(t))
+            path.append(moment(state, o, reward))
             if bool(ended.any()):
                 break
-        hidden = (CUE, REWARD)
-        return [{n: x for n, x in o.items() if n not in hidden} if isinstance(o, dict) else o for o in path]
+        return path
 
     def random_actions(self, rng: np.random.Generator, num_episodes: int) -> Action:
         """Return actions that the space of the environment samples, `[B, ...]`."""
@@ -471,10 +545,9 @@ def _begin_all(world: FunctionalWorld, keys: Array, thetas: Array) -> tuple[Func
 @compiled
 def _respond_all(
     world: FunctionalWorld, state: FunctionalState, a: Action, keys: Array, t: Array
-) -> tuple[FunctionalState, Observation, Array]:
-    def one(state: FunctionalState, key: Array) -> tuple[FunctionalState, Observation, Array]:
-        later, o, _, ended = world.respond(state, a, jax.random.fold_in(key, t))
-        return later, o, ended
+) -> tuple[FunctionalState, Observation, Array, Array]:
+    def one(state: FunctionalState, key: Array) -> tuple[FunctionalState, Observation, Array, Array]:
+        return world.respond(state, a, jax.random.fold_in(key, t))
 
     return jax.vmap(one)(state, keys)
 

@@ -6,7 +6,7 @@ import functools
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, SupportsFloat, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -23,15 +23,25 @@ from undelude._process.host_world import AbstractHostWorld, Evidence, Prediction
 from undelude._process.world import EpisodeKeys
 from undelude._types import Action, Belief, Frame, Mark, Observation
 from undelude.gym._host import exact, inert, pictures
-from undelude.gym._host.arguments import check_told, check_unused, makers_of, name_of, prior_over
+from undelude.gym._host.arguments import (
+    check_told,
+    check_unused,
+    context_in_words,
+    in_one_line,
+    makers_of,
+    name_of,
+    prior_over,
+)
 from undelude.gym._host.cues import AbstractCue
-from undelude.gym._host.exact import CUE, ENDED, REWARD, leak_of
 from undelude.gym._host.expert import Expert
 from undelude.gym._host.failures import Failures
 from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
 from undelude.gym._host.masks import Masks, check_played, nearest
+from undelude.gym._host.own_loop import as_played, check_seen
+from undelude.gym._host.parts import CUE, ENDED, REWARD, Moment
 from undelude.gym._host.pictures import Scene
-from undelude.gym._host.rows import Rows, columns, read
+from undelude.gym._host.probes import leak_of, no_advice_of, on_contexts_of
+from undelude.gym._host.rows import Rows, columns, host, read
 from undelude.gym._host.simulators import HostState, Joint, Separate, contexts_of
 from undelude.gym._host.slots import Recipe, Slot, Step
 from undelude.gym._host.spaces import action_spec, clipped, flatten, from_action, random_actions
@@ -42,6 +52,8 @@ from undelude.gym.keyboard import KeyboardExpert
 NOT_AGAIN = "the environments of a vector environment step together, and one of them cannot be played again."
 # Rounds in which `leak` compares what the agent sees.
 LEAK_ROUNDS = 20
+# Why the context may change nothing.
+IGNORED = 'reset ignores options["context"]'
 
 
 class HostWorld(AbstractHostWorld[HostState]):
@@ -113,7 +125,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         num_rounds: int,
         expert: Callable[[Any, Any], Any] | None = None,
         contexts: Sequence[Any] | np.ndarray | None = None,
-        reward_observed: bool,
+        reward_observed: bool | None = None,
         prior: Sequence[float] | np.ndarray | None = None,
         num_envs: int | None = None,
         set_context: Callable[[Any, Any], Any] | None = None,
@@ -154,7 +166,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         self.contexts, self.num_thetas = contexts, len(contexts)
         self.prior = prior_over("HostWorld", prior, self.num_thetas)
         self.expert, self.make_expert = expert, make_expert
-        self.cue, self.reward_observed, self.ends_early = cue, reward_observed, True
+        self.cue, self.reward_observed, self.ends_early = cue, bool(reward_observed), True
         if action_mask is not None and action_mask is not False and not callable(action_mask):
             raise TypeError(f"HostWorld: action_mask must be a function of the environment, or False: {action_mask!r}.")
         of_env = action_mask if callable(action_mask) else None
@@ -170,6 +182,7 @@ class HostWorld(AbstractHostWorld[HostState]):
             self.observation_space, self.action_space = example.single_observation_space, example.single_action_space
         else:
             self.observation_space, self.action_space = example.observation_space, example.action_space
+            self.recipe = self._try.recipe = dataclasses.replace(self.recipe, space=self.observation_space)
         self.name = name or name_of(env, example)
         self.visible = Visible(self.observation_space, hide)
         are_read = action_mask is not False and not together and (of_env is not None or self._publishes_mask())
@@ -207,6 +220,9 @@ class HostWorld(AbstractHostWorld[HostState]):
             weakref.finalize(self, self._simulators.close)
         self.drawing = draw
         self._is_closed = False
+
+    def __repr__(self) -> str:
+        return f"HostWorld({in_one_line(self)})"
 
     def _observation_spec(self, predict: bool) -> Spec:
         if ACTION_MASK in self.visible.kept:
@@ -378,16 +394,55 @@ class HostWorld(AbstractHostWorld[HostState]):
                 parts[name] = x
         return parts if names is not None else next(iter(parts.values()))
 
+    def as_seen(
+        self,
+        observation: Any,
+        *,
+        cue: SupportsIndex | None = None,
+        reward: SupportsFloat = 0.0,
+        ended: int = 0,
+        mask: Any = None,
+    ) -> Observation:
+        """Return a whole observation as an agent of this world reads it, for `ud.Policy` in a loop of your own.
+
+        Args:
+            observation: of the environment, with what `hide` hides.
+            cue: told after the last action. Leave it out at the opening, and after an end if `at_end="restart"`: the
+                agent then reads the value that stands for none.
+            reward: of the last action, if agents are shown rewards.
+            ended: if `at_end="restart"`, 1 if the last episode was terminated before this observation, 2 if truncated.
+            mask: of the actions that can be taken, if agents read it.
+
+        Raises:
+            ValueError: the observation is not in its space, or the cue is not a cue.
+        """
+        check_seen(self, observation, cue, mask, reads_mask=self._masks.are_read)
+        told = None if self.cue is None else np.full(1, self.cue.num_symbols if cue is None else cue, np.int32)
+        masks = None if mask is None else np.asarray(mask, np.float32)[None]
+        seen = self.see([observation], told, np.full(1, reward, np.float32), np.full(1, ended, np.int32), masks)
+        return jax.tree.map(lambda x: np.asarray(x)[0], seen)
+
+    def as_played(self, a: Action) -> Any:
+        """Return an agent's action as the environment takes it: inside its Box, and counted from the space's start."""
+        return as_played(self, a)
+
     # What is known without tables -------------------------------------------------------------------------------------
 
     def evidence(self, episodes: Episodes) -> Evidence | str:
         """Return what each context says about stored episodes, if the cue alone depends on it; otherwise the reason."""
         return exact.evidence(self, episodes)
 
-    def exact_agent(self, own_actions: Mark = "do") -> HostAgent | str:
+    @property
+    def no_exact_agent(self) -> str | None:
+        """Why there is no exact agent; None if there is."""
+        return exact.why_inexact(self)
+
+    def exact_agent(self, own_actions: Mark = "do") -> HostAgent:
         """Return the exact agent: Bayes' rule over the cues, and over its own actions too if `own_actions="see"`.
 
-        If there is none, return the reason.
+        Raises:
+            TypeError: there is none; the message is that of `no_exact_agent`.
+            ValueError: expert or cue read hidden numbers of the observation.
         """
         return exact.exact_agent(self, own_actions)
 
@@ -399,6 +454,42 @@ class HostWorld(AbstractHostWorld[HostState]):
         under one context, or nothing can be said.
         """
         return leak_of(self, self._path, min(self.num_rounds, LEAK_ROUNDS))
+
+    @functools.cached_property
+    def no_advice(self) -> str | None:
+        """Why the expert cannot be asked in exact answers, found by playing; None if it can."""
+        return no_advice_of(self, self._path, min(self.num_rounds, LEAK_ROUNDS))
+
+    @property
+    def filling(self) -> str:
+        """Code by which an expert puts theta in place of hidden numbers."""
+        if self._expert.is_batched:
+            return "o = observations.copy(); o[:, {hidden}] = contexts"
+        return "o = observation.copy(); o[{hidden}] = context"
+
+    def context_in_words(self, theta: int) -> str:
+        """Return a context for a message, by its value if that is short."""
+        return context_in_words(theta, self.context_at(theta))
+
+    def context_at(self, theta: int) -> Any:
+        """Return one of the contexts, in NumPy if it is an array."""
+        context = self.contexts[theta]
+        return host(context) if hasattr(context, "shape") else context
+
+    @property
+    def ignored(self) -> str:
+        """The likely mistake if the context changes nothing in the environment."""
+        if self.recipe.set_context is not None:
+            return "set_context has no effect"
+        return "the environments are all the same" if len(self.recipe.makers) > 1 else IGNORED
+
+    def on_contexts(self) -> list[str]:
+        """Return what `check_task` should note of the contexts."""
+        return on_contexts_of(self, self._path, min(self.num_rounds, LEAK_ROUNDS))
+
+    def outside(self, o: Observation) -> str | None:
+        """Return which number of some observations lies outside its Box; None if none does."""
+        return self.visible.outside(o)
 
     def random_actions(self, rng: np.random.Generator, num_episodes: int) -> Action:
         """Return actions that the space of the environment samples, `[B, ...]`."""
@@ -419,16 +510,24 @@ class HostWorld(AbstractHostWorld[HostState]):
         """Return which actions have a number outside its Box; None if actions have no Box."""
         return clipped(self.action_space, a)
 
-    def _path(self, theta: int, seed: int, actions: list[Any]) -> list[Observation]:
-        """Return what the agent sees in an episode of these actions, without cues and rewards."""
+    def _path(self, theta: int, seed: int, actions: list[Any]) -> list[Moment]:
+        """Return what happens in an episode of these actions, without cues and rewards."""
         if self.together is not None:
             return self._path_together(theta, seed, actions)
-        steps = [self._try.begin(seed, theta, self.contexts[theta])]
-        for a in actions:
-            steps.append(self._try.step(self._masks.nearest_action(a, steps[-1])))
-            if steps[-1].ended and not self.recipe.restarts:
-                break
-        return [self.see_one(step, without_reward=True) for step in steps]
+        try:
+            steps, infos = [self._try.begin(seed, theta, self.contexts[theta])], [self._try.info]
+            for a in actions:
+                steps.append(self._try.step(self._masks.nearest_action(a, steps[-1])))
+                infos.append(self._try.info)
+                if steps[-1].ended and not self.recipe.restarts:
+                    break
+        except Exception:
+            self._try.drop()
+            raise
+        return [
+            Moment(self.see_one(step, without_reward=True), [step.observation], np.array([step.reward]), info)
+            for step, info in zip(steps, infos, strict=True)
+        ]
 
     def see_one(self, step: Step, *, without_reward: bool = False) -> Observation:
         """Return what an agent sees of one step, with a leading axis 1, and a cue that says nothing."""
@@ -512,18 +611,21 @@ class HostWorld(AbstractHostWorld[HostState]):
         if belief:
             frame.bars([p for _, p in belief], framed=theta, top=pictures.BARS_TOP)
 
-    def _path_together(self, theta: int, seed: int, actions: list[Any]) -> list[Observation]:
-        """Return what the agents see in all environments, which have the same context and actions."""
+    def _path_together(self, theta: int, seed: int, actions: list[Any]) -> list[Moment]:
+        """Return what happens in all environments, which have the same context and actions."""
         N = self.num_envs
         thetas = np.full(N, theta)
         state = HostState(thetas, np.ones(N, bool), np.zeros(N, bool), np.zeros((N, self.num_rounds)))
         self._simulators.begin(state, np.array([seed]))
         cue = None if self.cue is None else np.zeros(N, np.int32)
-        path = [self.see(state.whole, cue, np.zeros(N, np.float32), np.zeros(N, np.int32))]
+
+        def moment(rewards: np.ndarray, ended: np.ndarray) -> Moment:
+            return Moment(self.see(state.whole, cue, np.zeros(N, np.float32), ended), list(state.whole), rewards)
+
+        path = [moment(np.zeros(N, np.float32), np.zeros(N, np.int32))]
         for a in actions:
             a = jax.tree.map(lambda x: np.repeat(x[None], N, 0), from_action(self.action_space, a))
-            _, ended = self._simulators.step(state, a)
-            path.append(self.see(state.whole, cue, np.zeros(N, np.float32), ended))
+            path.append(moment(*self._simulators.step(state, a)))
             if not state.open.all():
                 break
         return path

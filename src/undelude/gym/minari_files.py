@@ -102,6 +102,11 @@ def to_minari(
                 infos={name: _rows(x[i], int(T)) for name, x in infos.items()},
             )
         )
+    if dataset_id in minari.list_local_datasets():
+        raise ValueError(
+            f'there is a data set "{dataset_id}" already. Delete it, minari.delete_dataset("{dataset_id}"), or take '
+            "another name or version."
+        )
     create = minari.create_dataset_from_buffers
     if "jpeg_encoding" in inspect.signature(create).parameters:
         metadata = {"jpeg_encoding": False} | metadata

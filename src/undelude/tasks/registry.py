@@ -4,7 +4,6 @@ import pkgutil
 
 from undelude._named_tasks import TASKS, check_task_name, is_fit
 from undelude._process.host_world import AbstractHostWorld, World
-from undelude._process.process import InteractionProcess, check_process
 from undelude._process.world import AbstractWorld
 from undelude._user_code import UnknownNameError, UserCodeError, import_object
 from undelude._versioned_tasks import NAMESPACE, find_task
@@ -20,11 +19,6 @@ class WrongTypeError(TypeError):
 
 class NoFactoryError(WrongTypeError, UnknownNameError):
     """A name that stands for no function."""
-
-
-def make_process(task: str) -> InteractionProcess:
-    """Build a task that must be a process: a world that can only be sampled is a `TypeError`."""
-    return check_process(make(task))
 
 
 def make(task: str) -> World:

@@ -9,11 +9,13 @@ import numpy as np
 from jax import dtypes
 from jaxtyping import PyTree
 
-from undelude._checks import check_probabilities
+from undelude._checks import check_probabilities, one_line
 from undelude._distributions import AbstractDistribution, Categorical, Normal, Reals, Spec, Symbols
-from undelude.gym._host.rows import Rows, read, to_jax
+from undelude._tree import is_concrete
+from undelude.gym._host.rows import Rows, host, read, to_jax
 from undelude.gym._host.spaces import flatten, from_action, leaves_of
 
+NONE = "the expert returned None: is a return missing? Return an action or its distribution."
 # Of a normal distribution, to make one of arrays of NumPy.
 _STRUCTURE = jax.tree.structure(jax.eval_shape(lambda: Normal(0.0, 1.0)))
 
@@ -86,6 +88,8 @@ def traced(advice: Any, space: Any, spec: Spec) -> tuple[AbstractDistribution | 
 
 def _check_shape(x: Any, space: Any, spec: Spec, *, lead: tuple[int, ...] = ()) -> None:
     """Raise `ValueError` if an answer is neither an action nor its mean and scale, nor probabilities, by its shape."""
+    if x is None:
+        raise ValueError(NONE)
     match kind_of(x, spec):
         case "probabilities":
             return
@@ -107,6 +111,21 @@ def _check_shape(x: Any, space: Any, spec: Spec, *, lead: tuple[int, ...] = ()) 
                 f"the expert returned {name} of shape {tuple(found)}; for {space} it has the shape "
                 f"{(*lead, *shape)}{other}."
             )
+    if kind_of(x, spec) == "an action":
+        _check_whole(space, x)
+
+
+def _check_whole(space: Any, answer: Any) -> None:
+    """Raise `ValueError` if a symbol is a fraction, which would be cut; if it is traced, it must be of integers."""
+    for part, x in _by_part(space, answer).values():
+        if type(part).__name__ == "Box":
+            continue
+        x = x if hasattr(x, "shape") else np.asarray(x)
+        if not is_concrete(x):
+            if not jnp.issubdtype(x.dtype, jnp.integer) and x.dtype != bool:
+                raise ValueError(f"the expert returned an action of {x.dtype}; in {part} it must be an integer.")
+        elif ((values := host(x)) != np.floor(values)).any():
+            raise ValueError(f"the expert returned the action {one_line(values)}; in {part} it must be a whole number.")
 
 
 def _by_part(space: Any, answer: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The arguments of a world: the environment that it is given, and what is checked of others."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -8,20 +9,42 @@ import numpy as np
 from jaxtyping import Float
 
 from undelude._checks import check_probabilities, one_line
+from undelude._distributions import Parts
 from undelude.gym._host.cues import AbstractCue
 
 # Seconds to wait for an answer of a process, by default.
 TIMEOUT = 60.0
+# Numbers of a context that a message shows.
+MAX_SHOWN = 4
 
 
 def check_told(world: str, reward_observed: object, at_end: object, cue: object) -> None:
     """Raise `TypeError` or `ValueError` if one of the choices that every world makes is none of them."""
+    if reward_observed is None:
+        raise TypeError(
+            f"{world}: say reward_observed=True or False. There is no default, because an agent that is shown the "
+            "rewards often learns theta from them."
+        )
     if not isinstance(reward_observed, bool):
         raise TypeError(f"{world}: reward_observed must be True or False, not {reward_observed!r}.")
     if at_end not in ("restart", "end"):
         raise ValueError(f'{world}: at_end must be "restart" or "end", not {at_end!r}.')
     if not (cue is None or isinstance(cue, AbstractCue)):
         raise TypeError(f"{world}: cue must be a ug.WarmerColder(...) or another ug.AbstractCue, not {cue!r}.")
+
+
+def check_called(world: str, expert: Callable[..., Any]) -> None:
+    """Raise `TypeError` if an expert cannot be called as `expert(observation, context)`, or with a mask too."""
+    try:
+        signature = inspect.signature(expert)
+    except (TypeError, ValueError):  # Some built-in functions have none.
+        return
+    try:
+        signature.bind(None, None, **({"mask": None} if "mask" in signature.parameters else {}))
+    except TypeError as error:
+        raise TypeError(
+            f"{world}: an expert is called as expert(observation, context), and this one takes {signature}."
+        ) from error
 
 
 def prior_over(world: str, prior: Any, num_thetas: int) -> Float[np.ndarray, " K"]:
@@ -35,6 +58,27 @@ def prior_over(world: str, prior: Any, num_thetas: int) -> Float[np.ndarray, " K
     if probs.shape != (num_thetas,):
         raise ValueError(f"{world}: prior must have {num_thetas} probabilities, not {probs.shape}.")
     return probs
+
+
+def context_in_words(theta: int, context: Any) -> str:
+    """Return a context for a message: its number, and its value if that is short."""
+    x = np.asarray(context)
+    if x.dtype.kind in "biuf" and x.size <= MAX_SHOWN:
+        value = f"{x:.4g}" if not x.ndim else np.array2string(x, precision=4, separator=", ").replace("\n", "")
+    elif isinstance(context, str):
+        value = one_line(context)
+    else:
+        return f"context {theta}"
+    return f"context {value} (number {theta})"
+
+
+def in_one_line(world: Any) -> str:
+    """Return the name of a world, its contexts and rounds, what the agent sees, and its actions."""
+    actions, observations = world.specs
+    parts = (observations.named if isinstance(observations, Parts) else None) or {"observation": observations}
+    sees = ", ".join(f"{name} ({part})" for name, part in parts.items())
+    contexts = f"{world.num_thetas} contexts, {world.num_rounds} rounds"
+    return f"{world.name}: {contexts}; the agent sees {sees}; actions: {actions}"
 
 
 def check_unused(

@@ -1,6 +1,5 @@
 """Exact answers in a simulator whose context shows in a cue alone: Bayes' rule over the cues (Remark 10)."""
 
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
@@ -9,25 +8,20 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from undelude._agents.host import HostAgent
-from undelude._agents.networks.action_mask import ACTION_MASK
 from undelude._compiled import compiled
 from undelude._distributions import AbstractDistribution, Categorical, mixture
 from undelude._process.episodes import Episodes
 from undelude._process.host_world import Evidence
-from undelude._types import Mark, Observation
-from undelude.gym._host.advice import batched
+from undelude._types import Mark
+from undelude.gym._host.hidden import NO_DISTRIBUTION, advice_in_round, check_labels, masks_in, rebuild
 from undelude.gym._host.hiding import WHOLE
-from undelude.gym._host.spaces import to_actions
+from undelude.gym._host.parts import CUE
 
 if TYPE_CHECKING:
     from undelude.gym.functional_world import FunctionalWorld
     from undelude.gym.host_world import HostWorld
 
     SomeWorld: TypeAlias = HostWorld | FunctionalWorld
-
-# Parts of an observation that a world adds.
-CUE, REWARD, ENDED = "cue", "reward", "ended"
-NO_DISTRIBUTION = "the expert returns actions and no distribution."
 
 
 def why_inexact(world: "SomeWorld") -> str | None:
@@ -41,8 +35,11 @@ def why_inexact(world: "SomeWorld") -> str | None:
     if world.make_expert is not None:
         return "the expert lives beside its environment, and cannot be asked under another context."
     if list(world.visible.leaves) != [WHOLE] or type(world.observation_space).__name__ != "Box":
-        return "exact answers are for observations that are one array."
-    return world.leak
+        return (
+            "exact answers are for observations that are one array: wrap the environment, such as by "
+            "gymnasium.wrappers.FlattenObservation, and hide indices."
+        )
+    return world.leak or world.no_advice
 
 
 def evidence(world: "SomeWorld", episodes: Episodes) -> Evidence | str:
@@ -51,9 +48,9 @@ def evidence(world: "SomeWorld", episodes: Episodes) -> Evidence | str:
         return why
     first, rest = (jax.tree.map(np.asarray, x) for x in (episodes.opening, episodes.observations))
     seen = np.concatenate([first[WHOLE][:, None], rest[WHOLE]], 1)
-    whole = [_rebuild(world, seen[:, t]) for t in range(seen.shape[1])]
-    allowed = [_masks_in(jax.tree.map(lambda x, t=t: x[:, t - 1], rest) if t else first) for t in range(len(whole))]
-    experts = [_experts(world, x, masks) for x, masks in zip(whole, allowed, strict=True)]
+    whole = [rebuild(world, seen[:, t]) for t in range(seen.shape[1])]
+    allowed = [masks_in(jax.tree.map(lambda x, t=t: x[:, t - 1], rest) if t else first) for t in range(len(whole))]
+    experts = [_experts(world, x, masks, t) for t, (x, masks) in enumerate(zip(whole, allowed, strict=True))]
     if any(x is None for x in experts):
         return NO_DISTRIBUTION
     log_likelihood = np.zeros((*seen.shape[:2], world.num_thetas))
@@ -67,88 +64,48 @@ def evidence(world: "SomeWorld", episodes: Episodes) -> Evidence | str:
     missing = ~np.asarray(episodes.mask)
     log_likelihood[:, 1:][missing] = 0
     stacked = jax.tree.map(lambda *xs: jnp.stack(xs, 1), *experts)
+    check_labels(world, episodes, stacked)
     symbols = {CUE: Categorical(log_probs=jnp.asarray(np.stack(cues, 1), float))}
     return Evidence(stacked, jnp.asarray(log_likelihood, float), symbols)
 
 
-def exact_agent(world: "SomeWorld", own_actions: Mark) -> HostAgent | str:
-    """Return the exact agent, or why there is none. It is told what other agents are told, and no context."""
+def exact_agent(world: "SomeWorld", own_actions: Mark) -> HostAgent:
+    """Return the exact agent. It is told what other agents are told, and no context.
+
+    Raises:
+        TypeError: there is none; the message says why.
+    """
     if why := why_inexact(world):
-        return why
+        raise TypeError(f"{world.name} has no exact agents: {why}")
     log_prior = np.log(world.prior)
 
     def reset(num_episodes: int) -> Any:
-        return np.tile(log_prior, (num_episodes, 1)), None, None
+        return np.tile(log_prior, (num_episodes, 1)), None, None, 0
 
     def predict(m: Any, a: Any, o: Any) -> Any:
-        log_posterior, before, experts = m
-        whole = _rebuild(world, o[WHOLE])
+        log_posterior, before, experts, t = m
+        whole = rebuild(world, o[WHOLE])
         if before is not None:
             cues = np.asarray(o[CUE])
             log_posterior = log_posterior + _of(_log_probs_of_cues(world, before, whole, cues), cues)
             if own_actions == "see":
                 log_posterior = log_posterior + np.asarray(_log_probs(experts, jnp.asarray(a)))
             log_posterior = np.asarray(jax.nn.log_softmax(log_posterior, axis=-1))
-        experts = _experts(world, whole, _masks_in(o))
+        experts = _experts(world, whole, masks_in(o), t)
         if experts is None:
-            raise TypeError(f"{world.name}: no exact agent, since {NO_DISTRIBUTION}")
-        return _mixtures(jnp.asarray(log_posterior, float), experts), (log_posterior, whole, experts)
+            raise TypeError(f"{world.name} has no exact agents: {NO_DISTRIBUTION}")
+        return _mixtures(jnp.asarray(log_posterior, float), experts), (log_posterior, whole, experts, t + 1)
 
     return HostAgent(reset, predict, own_actions=own_actions)
 
 
-def leak_of(
-    world: "SomeWorld", path: Callable[[int, int, list[Any]], Sequence[Observation]], num_rounds: int
-) -> str | None:
-    """Return where an agent sees the context other than by the cue, found by playing; None if it was not seen to.
-
-    Args:
-        world: a `HostWorld` or a `FunctionalWorld`.
-        path: `(theta, seed, actions) -> observations` of an episode, without cues and rewards.
-        num_rounds: to be compared.
-    """
-    rng = np.random.default_rng(0)
-    actions = to_actions(world.action_space, world.random_actions(rng, num_rounds), np.arange(num_rounds))
-    pairs = [(0, k) for k in sorted({0, 1, world.num_thetas // 2, world.num_thetas - 1}) if k < world.num_thetas]
-    for pair in pairs:
-        seed = int(rng.integers(2**31))
-        paths = [path(k, seed, actions) for k in pair]
-        if (found := world.difference(*paths)) is None:
-            continue
-        parts, t = found
-        when = "from the start" if t == 0 else f"from round {t} on"
-        if pair == (0, 0):
-            return (
-                f"the same seed and actions twice under context 0 show the agent another {parts} {when}: the "
-                "environment draws random numbers that the seed of reset does not set (self.np_random is set), "
-                "or keeps something from the episode before. What its contexts show cannot be compared then."
-            )
-        return (
-            f"the same seed and actions under contexts {pair[0]} and {pair[1]} show the agent another {parts} "
-            f"{when}, so that theta shows in more than the cue. Hide what tells it (hide=), or take it for granted "
-            "that there is no exact answer."
-        )
-    return None
-
-
-def _rebuild(world: "SomeWorld", seen: Float[np.ndarray, "B n"]) -> list[np.ndarray]:
-    """Return whole observations, with NaN in place of what the agent did not see."""
-    kept = world.visible.kept[WHOLE]
-    whole = np.full((len(seen), *world.observation_space.shape), np.nan)
-    whole[:, slice(None) if kept is None else kept] = seen
-    return list(whole)
-
-
-def _masks_in(o: Any) -> np.ndarray | None:
-    return np.asarray(o[ACTION_MASK]) if ACTION_MASK in o else None
-
-
-def _experts(world: "SomeWorld", whole: list[np.ndarray], masks: np.ndarray | None) -> AbstractDistribution | None:
+def _experts(
+    world: "SomeWorld", whole: list[np.ndarray], masks: np.ndarray | None, t: int
+) -> AbstractDistribution | None:
     """Return the expert's distributions under every context, arrays `[B, K, ...]`; None if it returns actions."""
     B, K = len(whole), world.num_thetas
     masks = None if masks is None else np.tile(masks, (K, 1))
-    advice = world.ask(whole * K, np.repeat(np.arange(K), B), masks)
-    distributions, _ = batched(advice, world.action_space, world.specs[0])
+    distributions = advice_in_round(world, whole * K, np.repeat(np.arange(K), B), masks, t)
     if distributions is None:
         return None
     return jax.tree.map(lambda x: np.swapaxes(np.reshape(x, (K, B, *x.shape[1:])), 0, 1), distributions)

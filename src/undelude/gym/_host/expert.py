@@ -10,7 +10,8 @@ import numpy as np
 from undelude._distributions import Reals, Spec
 from undelude._process.host_world import Prediction
 from undelude._types import Action
-from undelude.gym._host.advice import batched, kind_of
+from undelude.gym._host.advice import NONE, batched, kind_of
+from undelude.gym._host.arguments import check_called
 from undelude.gym._host.cues import stacked
 from undelude.gym._host.masks import advice_within
 from undelude.gym._host.rows import Rows, host, own
@@ -44,6 +45,8 @@ class Expert:
         self.function, self.contexts, self.space, self.spec = function, contexts, space, spec
         self.is_batched, self.together = is_batched, together
         self.is_person = isinstance(function, KeyboardExpert)
+        if function is not None and not self.is_person:
+            check_called("HostWorld", function)
         self._reads_mask = function is not None and "mask" in _parameters(function)
 
     def advise(
@@ -65,6 +68,8 @@ class Expert:
         if isinstance(advice, Rows):
             filler = advice.take(np.full(len(advice), np.flatnonzero(state.open)[0] if state.open.any() else 0))
             return batched(advice.where(state.open, filler), self.space, self.spec)
+        if any(is_open and x is None for x, is_open in zip(advice, state.open, strict=True)):
+            raise ValueError(NONE)
         known = [x for x, is_open in zip(advice, state.open, strict=True) if is_open and x is not None]
         filler = known[0] if known else some() if self.together is None else advice[0]
         rows = [x if is_open and x is not None else filler for x, is_open in zip(advice, state.open, strict=True)]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from undelude._distributions import Parts, Spec
-from undelude.gym._host.spaces import leaves_of, observed_spec
+from undelude.gym._host.spaces import EDGE, leaves_of, observed_spec
 
 # The name of an observation that is one array.
 WHOLE = "state"
@@ -86,6 +86,26 @@ class Visible:
             raise ValueError(f"{name}: the observation already has a part {min(both)!r}: rename it by a wrapper.")
         parts |= added
         return next(iter(parts.values())) if len(parts) == 1 else Parts.of(parts)
+
+    def outside(self, o: Any) -> str | None:
+        """Return in words which number of some observations, with leading axes, lies outside its Box.
+
+        None if none does, beyond rounding to 32 bits.
+        """
+        for part, kept in self.kept.items():
+            space: Any = self.leaves[part]
+            if type(space).__name__ != "Box":
+                continue
+            x = np.asarray(o[part] if isinstance(o, dict) else o, float)
+            low, high = (np.asarray(b, float)[... if kept is None else kept] for b in (space.low, space.high))
+            margin = EDGE * np.maximum(1, np.abs(x))
+            outside = np.argwhere((x < low - margin) | (x > high + margin))
+            if len(outside):
+                at = tuple(outside[0])
+                entry = at[x.ndim - low.ndim :]
+                number = "" if not entry else f" (number {entry[0] if kept is None or len(entry) > 1 else kept[entry]})"
+                return f"{part}{number} was {x[at]:.4g}, and the Box is from {low[entry]:.4g} to {high[entry]:.4g}"
+        return None
 
     def _without(self, part: str, indices: list[int]) -> np.ndarray:
         space: Any = self.leaves.get(part)

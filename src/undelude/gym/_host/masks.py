@@ -69,7 +69,7 @@ class Masks:
             "unread: agents and expert may take any."
         )
 
-    def nearest_action(self, action: int, step: Step) -> int:
+    def nearest_action(self, action: Any, step: Step) -> Any:
         """Return an action of the environment, or the next one that can be taken after `step`."""
         if (allowed := self.of(np.ones(1, bool), [step])) is None:
             return action

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from undelude._process.episodes import Episodes
 from undelude._process.host_world import difference
 from undelude._tree import prepend
-from undelude.gym._host.exact import CUE
+from undelude.gym._host.parts import CUE
 from undelude.gym._host.slots import Recipe, Slot
 from undelude.gym._host.spaces import to_actions
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from undelude._types import Action
 from undelude.gym._host.cues import stacked
+from undelude.gym._host.declared import NotAsDeclared
 from undelude.gym._host.failures import Failures
 from undelude.gym._host.masks import Masks
 from undelude.gym._host.rows import Rows, actions_like
@@ -159,6 +160,8 @@ class Separate(AbstractSimulators):
         """Return the answers of the environments; None, and `lost`, if there is none."""
         answers: list[Step | None] = []
         for i, found in zip(rows, self.slots.call(calls), strict=True):
+            if isinstance(found, Failure) and found.cause == "not as declared":
+                raise NotAsDeclared(found.message)
             if isinstance(found, Failure):
                 state.lost[i] = True
                 self.failures.add(found.cause, int(state.thetas[i]), found.message)

@@ -13,9 +13,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from undelude._versions import installing
+from undelude.gym._host import declared
+from undelude.gym._host.declared import NotAsDeclared, name_of_env
 
 # Why an episode was lost.
-Cause = Literal["error", "not finite", "timeout", "died"]
+Cause = Literal["error", "not finite", "timeout", "died", "not as declared"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Failure:
 
     Attributes:
         cause: an exception of the environment, an observation or reward that is not finite, no answer within the time
-            limit, or the death of its process.
+            limit, the death of its process, or an answer that is not what it declares, which no other episode mends.
         message: the exception, or what is known.
         theta: the index of the context, since failures that depend on it bias what is left.
     """
@@ -62,6 +64,7 @@ class Recipe:
         restarts: whether the environment starts again, with the same context, if its episode ends before the lifetime.
         make_expert: `(env, context) -> expert`, for an expert that lives beside the environment.
         action_mask: `env -> mask` of the actions that can be taken; None if it is `info["action_mask"]`.
+        space: of observations; None if they are not checked.
     """
 
     makers: tuple[Callable[[], Any], ...]
@@ -69,6 +72,7 @@ class Recipe:
     restarts: bool
     make_expert: Callable[[Any, Any], Any] | None = None
     action_mask: Callable[[Any], Any] | None = None
+    space: Any = None
 
 
 class Slot:
@@ -79,6 +83,7 @@ class Slot:
         self.envs: dict[int, Any] = {}
         self.theta, self.context, self.seed, self.restarts = 0, None, 0, 0
         self.expert: Any = None
+        self.info: Any = None
 
     @property
     def env(self) -> Any:
@@ -96,13 +101,23 @@ class Slot:
     def _reset(self) -> Step:
         by_reset = self.recipe.set_context is None and len(self.recipe.makers) == 1
         options = {"context": self.context} if by_reset else None
-        observation, info = self.env.reset(seed=(self.seed + self.restarts) % 2**31, options=options)
+        name = name_of_env(self.env)
+        observation, info = declared.reset(name, self.env, (self.seed + self.restarts) % 2**31, options)
+        self.info = dict(info)
+        if by_reset:
+            declared.check_context(name, info, self.context)
         if self.recipe.set_context is not None:
             after = self.recipe.set_context(self.env, self.context)
             observation = observation if after is None else after
         if self.recipe.make_expert is not None:
             self.expert = self.recipe.make_expert(self.env, self.context)
-        return Step(_checked(observation), advice=self._advice(observation), mask=self._mask(info))
+        return Step(self._checked(observation), advice=self._advice(observation), mask=self._mask(info))
+
+    def _checked(self, observation: Any) -> Any:
+        """Return a copy of an observation, because environments may change theirs in place."""
+        if self.recipe.space is not None:
+            declared.check_observation(name_of_env(self.env), self.recipe.space, observation)
+        return _finite_copy(observation)
 
     def _mask(self, info: Any) -> np.ndarray | None:
         found = info.get("action_mask") if self.recipe.action_mask is None else self.recipe.action_mask(self.env)
@@ -113,7 +128,8 @@ class Slot:
 
     def step(self, action: Any) -> Step:
         """Play an action; if the episode ends and the lifetime goes on, start the next one under the same context."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
+        observation, reward, terminated, truncated, info = declared.step(name_of_env(self.env), self.env, action)
+        self.info = dict(info)
         reward = float(reward)
         if not np.isfinite(reward):
             raise NotFinite(f"the reward is {reward}")
@@ -123,7 +139,7 @@ class Slot:
             fresh = self._reset()
             return Step(fresh.observation, reward, ended, fresh.advice, fresh.mask)
         advice, mask = (None, None) if ended else (self._advice(observation), self._mask(info))
-        return Step(_checked(observation), reward, ended, advice, mask)
+        return Step(self._checked(observation), reward, ended, advice, mask)
 
     def drop(self) -> None:
         """Close the environments: after a failure the next episode makes new ones."""
@@ -154,12 +170,11 @@ class NotFinite(ValueError):
     """An environment answered with NaN or infinity."""
 
 
-def _checked(observation: Any) -> Any:
-    """Return a copy of an observation, because environments may change theirs in place."""
+def _finite_copy(observation: Any) -> Any:
     if isinstance(observation, dict):
-        return {key: _checked(x) for key, x in observation.items()}
+        return {key: _finite_copy(x) for key, x in observation.items()}
     if isinstance(observation, tuple):
-        return tuple(_checked(x) for x in observation)
+        return tuple(_finite_copy(x) for x in observation)
     if isinstance(observation, str):
         return observation
     x = np.array(observation)
@@ -190,6 +205,8 @@ def _run(slot: Slot, method: str, arguments: tuple) -> Step | Failure:
         return slot.begin(*arguments) if method == "begin" else slot.step(*arguments)
     except NotFinite as error:
         failure = Failure("not finite", str(error), slot.theta)
+    except NotAsDeclared as error:
+        failure = Failure("not as declared", str(error), slot.theta)
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f" ({last.filename}, line {last.lineno})"

@@ -9,6 +9,7 @@ import numpy as np
 
 from undelude._checks import one_line
 from undelude.gym._host.cues import stacked
+from undelude.gym._host.declared import check_observation
 from undelude.gym._host.rows import Rows, host, is_torch, like, own
 
 # In `Steps.ended`: this round began the next episode, and its action was not played.
@@ -222,5 +223,6 @@ class Together:
         return Rows(own(final)).where(over, whole)
 
     def _steps(self, whole: Rows, rewards: np.ndarray, ended: np.ndarray) -> Steps:
+        check_observation(self.name, self.env.single_observation_space, whole.batch, lead=(self.num_envs,))
         advice = None if self._expert is None else Rows(own(self._expert(whole.batch)))
         return Steps(whole, advice, rewards, ended, whole.finite() & np.isfinite(rewards))
