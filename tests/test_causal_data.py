@@ -15,8 +15,9 @@ GRAPH = {"A": (), "O": ("A",)}
 
 
 def frequencies(samples, model, names):
-    places = [[model[name].values.index(x) for x in samples[name].tolist()] for name in names]
-    found = np.zeros([len(model[name].values) for name in names])
+    values = [model[name].values for name in names]
+    places = [[known.index(x) for x in samples[name].tolist()] for name, known in zip(names, values, strict=True)]
+    found = np.zeros([*map(len, values)])
     np.add.at(found, tuple(places), 1 / N)
     return found
 

@@ -88,7 +88,8 @@ def test_public_names_are_documented():
     logs = {f"offline.{name}" for name in ud.offline.__all__}
     gym = {f"gym.{name}" for name in ud.gym.__all__} - {"gym.Policy", "gym.tabular_from_gymnasium"}
     figures = {f"plot.{name}" for name in ud.plot.__all__}
-    assert {*ENTRIES} == {*ud.__all__} - {"tasks"} | tasks | language | networks | logs | gym | figures
+    graphs = {f"causal.{name}" for name in {*ud.causal.__all__} - {*ud.__all__}}
+    assert {*ENTRIES} == {*ud.__all__} - {"tasks"} | tasks | language | networks | logs | gym | figures | graphs
 
 
 ELSEWHERE = ("Abstract", "gym.Abstract", "hf.", "torch.")
