@@ -11,6 +11,7 @@ from jaxtyping import Float
 from undelude._checks import check_probabilities, one_line
 from undelude._distributions import Parts
 from undelude.gym._host.cues import AbstractCue
+from undelude.gym._host.rows import host
 
 # Seconds to wait for an answer of a process, by default.
 TIMEOUT = 60.0
@@ -62,7 +63,7 @@ def prior_over(world: str, prior: Any, num_thetas: int) -> Float[np.ndarray, " K
 
 def context_in_words(theta: int, context: Any) -> str:
     """Return a context for a message: its number, and its value if that is short."""
-    x = np.asarray(context)
+    x = host(context)
     if x.dtype.kind in "biuf" and x.size <= MAX_SHOWN:
         value = f"{x:.4g}" if not x.ndim else np.array2string(x, precision=4, separator=", ").replace("\n", "")
     elif isinstance(context, str):

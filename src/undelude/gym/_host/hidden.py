@@ -12,6 +12,7 @@ from undelude._process.episodes import Episodes
 from undelude.gym._host.advice import batched
 from undelude.gym._host.hiding import WHOLE
 from undelude.gym._host.parts import ENDED, Moment
+from undelude.gym._host.rows import host
 from undelude.gym._host.spaces import read
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def _seen(moment: Moment) -> np.ndarray:
 
 def _in_32_bits(world: "SomeWorld", moment: Moment) -> list[np.ndarray]:
     """Return whole observations, rounded as the agent sees them, so that only hidden numbers differ."""
-    return list(np.asarray(read(world.visible.leaves[WHOLE], [np.asarray(x) for x in moment.whole]), float))
+    return list(np.asarray(read(world.visible.leaves[WHOLE], [host(x) for x in moment.whole]), float))
 
 
 def _differ(one: AbstractDistribution, other: AbstractDistribution, *, lead: int) -> Bool[np.ndarray, "..."]:

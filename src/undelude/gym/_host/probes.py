@@ -92,7 +92,7 @@ def on_contexts_of(
     found: list[str] = []
     numbers: dict[Any, int] = {}
     for k in range(world.num_thetas):
-        leaves = [np.asarray(x) for x in jax.tree.leaves(world.context_at(k))]
+        leaves = [host(x) for x in jax.tree.leaves(world.context_at(k))]
         same = numbers.setdefault(tuple((x.shape, x.tobytes()) for x in leaves if x.dtype != object), k)
         if same != k and all(x.dtype != object for x in leaves):
             found.append(
