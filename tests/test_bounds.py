@@ -148,6 +148,12 @@ def test_bounds_are_reached_by_models():
         ({"joint": np.ones((2, 2))}, "the joint has 2 axes, and there are 3 names"),
         ({"names": ("A", "O"), "joint": np.ones((2, 2))}, "Z is neither observed nor latent"),
         ({"asked": "A"}, "A is both asked and done"),
+        ({"asked": ("O", "O")}, "a name is asked twice"),
+        ({"asked": "U"}, "U is both latent and asked"),
+        ({"do": {"U": 1}}, "U is both latent and done"),
+        ({"do": {"A": "1"}}, "say the index of the value"),
+        ({"do": "A"}, "do must be a dict"),
+        ({"joint": np.full((2, 2, 2), np.inf)}, "finite numbers of 0 or more"),
         ({"joint": -np.ones((2, 2, 2))}, "0 or more"),
         # The instrument decides the outcome while the action stays the same.
         ({"joint": [[[1, 0], [0, 0]], [[0, 1], [0, 0]]], "do": {"A": 0}}, "no model with this graph"),
@@ -162,3 +168,28 @@ def test_wrong_questions_are_named(change, message):
 def test_too_many_responses_are_refused():
     with pytest.raises(ValueError, match=r"respond to their parents in too many ways \(A 216, O 46,656"):
         bounds(INSTRUMENT, "O", do={"A": 1}, joint=np.ones((3, 6, 6)), names=("Z", "A", "O"), latent="U")
+
+
+def test_counts_give_the_value_of_the_estimand():
+    """A context with one row weighs one row; the napkin, whose estimand is a fraction."""
+    chain, rows = {"Z": (), "A": ("Z",), "O": ("A",)}, [[[5000, 5000], [1000, 9000]], [[1, 0], [1, 0]]]
+    found = bounds(chain, "O", do={"A": 1}, joint=rows, names=("Z", "A", "O"))
+    np.testing.assert_allclose(found.low, [1001 / 10001, 9000 / 10001])
+    rng = np.random.default_rng(4)
+    napkin = {"U": (), "V": (), "W": ("U", "V"), "Z": ("W",), "X": ("Z", "U"), "Y": ("X", "V")}
+    model = ud.CausalModel(
+        ud.Variable(x, (0, 1), p, table=rng.dirichlet(np.ones(2), size=[2] * len(p))) for x, p in napkin.items()
+    )
+    found = model.bounds("Y", do={"X": 1}, latent=("U", "V"))
+    np.testing.assert_allclose(found.low, model.query("Y", do={"X": 1}), atol=1e-6)
+    np.testing.assert_allclose(found.high, found.low)
+
+
+def test_an_instrument_that_only_shares_a_cause_is_no_reason_to_call_bounds_sharp():
+    graph = {"U2": (), "U": (), "D": ("U2",), "A": ("U2", "U"), "O": ("A", "U")}
+    joint = np.zeros((2, 2, 2))
+    joint[0, 0], joint[1, 1] = [0.4, 0.1], [0.15, 0.35]
+    found = bounds(graph, "O", do={"A": 1}, joint=joint, names=("D", "A", "O"), latent=("U", "U2"))
+    assert not found.is_sharp
+    assert (found.low <= [0.3, 0.7]).all()
+    assert (found.high >= [0.3, 0.7]).all()

@@ -53,6 +53,12 @@ def test_frequencies_and_pseudo_counts():
     np.testing.assert_allclose(model.table("O")[0], [2 / 6, 3 / 6, 1 / 6], atol=1e-6)
 
 
+def test_values_of_a_categorical_column_are_its_categories():
+    levels = pd.Categorical(["low", "high"], ["low", "mid", "high"], ordered=True)
+    model = fit(GRAPH, pd.DataFrame({"A": [0, 0], "O": levels}), prior=1)
+    assert model["O"].values == ("low", "mid", "high")
+
+
 def test_marginal_samples_hide_the_hidden():
     frog = ud.tasks.prize_or_frog().causal_model(num_rounds=1)
     assert set(sample(frog.marginal(("A_1", "O_1")), KEY, 3)) == {"A_1", "O_1"}
@@ -70,6 +76,9 @@ def test_marginal_samples_hide_the_hidden():
         (lambda: fit(GRAPH, {"A": [0, "1"], "O": [1, 1]}), "values of A cannot be sorted"),
         (lambda: fit(GRAPH, {"A": [0, 1], "O": [1, 1]}, values={"A": (0, 2)}), "A has the value 1, which is not in"),
         (lambda: fit(GRAPH, {"A": [0, 0], "O": [1, 1]}, values={"A": (0, 1)}), r"no row has A=1, .* of O there \(1"),
+        (lambda: fit(GRAPH, {"A": [0, 1], "O": [1, 1]}, values={"A": {0, 1}}), "a set"),
+        (lambda: fit(GRAPH, {"A": "ab", "O": [1, 1]}), "'A' must be one sequence"),
+        (lambda: fit(GRAPH, pd.DataFrame([[0, 0, 1]], columns=["A", "A", "O"])), "'A' must be one sequence"),
         (lambda: fit(GRAPH, {"A": [0, 1], "O": [1, 1]}, prior=-1), "prior must be a finite number"),
         (lambda: fit(GRAPH, {"A": [0, 1], "O": [1, 1]}, values={"B": (0,)}), "no such variable"),
         (lambda: sample(fit(GRAPH, {"A": [0, 1], "O": [1, 1]}), KEY, 0), "num_samples must be a whole number"),

@@ -93,6 +93,10 @@ def test_wrong_objects_are_named():
     with pytest.raises(TypeError, match=r"takes a pyagrum\.BayesNet, not CausalModel"):
         from_pyagrum(MIXED)
     network = to_pgmpy(MIXED)
+    light = network.get_cpds("Light")
+    light.state_names["Place"] = light.state_names["Place"][::-1]
+    with pytest.raises(ValueError, match=r"table of Light has the values .* for its parent Place"):
+        from_pgmpy(network)
     network.remove_cpds("Light")
     with pytest.raises(ValueError, match=r"Light has no table: add one by network\.add_cpds"):
         from_pgmpy(network)

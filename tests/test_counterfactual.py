@@ -140,6 +140,14 @@ def test_random_mechanism_is_refused_only_where_it_matters():
         bandit.marginal(("A_1", "O_1")).counterfactual("O_1", do={"A_1": 1})
 
 
+def test_rare_noise_is_noise():
+    """The case that was seen is the rare one: what its noise does elsewhere is not known."""
+    rare = [[1 - 5e-7, 5e-7], [5e-7, 1 - 5e-7]]
+    model = ud.CausalModel([ud.Variable("A", (0, 1), table=[0.5, 0.5]), ud.Variable("O", (0, 1), ("A",), table=rare)])
+    with pytest.raises(ValueError, match="mechanism of O is random"):
+        model.counterfactual("O", do={"A": 1}, given={"A": 0, "O": 1})
+
+
 def test_stochastic_interventions_are_mixtures_and_policies_replace_mechanisms():
     rng = np.random.default_rng(2)
     for _ in range(20):
@@ -237,6 +245,13 @@ def test_gradients_pass_through():
         (lambda m: m.marginal(("A_1", "O_1")).query("O_1", do={"A_1": {0: 1, 1: 0}}), "marginal knows no mechanism"),
         (lambda m: m.counterfactual("O_1", do={"O_1": 1}), "O_1 is both asked and done"),
         (lambda m: m.counterfactual("O_2", do={"A_1": 1}), "'O_2' is not in the graph"),
+        (lambda m: m.counterfactual(("O_1", "O_1"), do={"A_1": 1}), "a name is asked twice"),
+        (lambda m: m.counterfactual("O_1", do={"A_1": 7}), "A_1 has no value 7"),
+        (lambda m: m.counterfactual("O_1", do={"A_1": 1}, given_do={"A_1": m["A_1"]}), r"ask model\.replace\(policy\)"),
+        (lambda m: m.causation({"A_1": 1}, {"O_1": 1}, given={"A_1": 0}), "A_1 is both the cause and given"),
+        (lambda m: m.causation({"A_1": 9}, {"O_1": 1}), "A_1 has no value 9"),
+        (lambda m: m.query("O_1", see={"A_1": {0: 1, 1: 1e-50}}), "differ by more than a factor of 1e38"),
+        (lambda m: ud.CausalModel([ud.Equation("X", {"a", "b"}, lambda: "a")]), "a set"),
         (lambda m: m.causation({"A_1": 1, "O_1": 1}, {"O_1": 1}), "cause must be a dict of one name"),
         (lambda m: ud.tasks.bandit().causal_model(num_rounds=1).causation({"A_1": 1}, {"O_1": 1}), "which one stands"),
         (lambda m: ud.CausalModel([m["O_1"], m["A_1"], m["Theta"], 3]), "takes ud.Variable objects, not 3"),

@@ -8,6 +8,7 @@ import undelude as ud
 from undelude._agents.base import predict as predict_episode
 from undelude._tree import index
 
+FROG = ud.tasks.prize_or_frog(num_rounds=2)
 KEY = jax.random.key(0)
 
 
@@ -53,12 +54,14 @@ def test_taught_agent_predicts_as_in_a_longer_episode():
 def test_wrong_questions_are_named():
     bandit = ud.tasks.bandit(num_rounds=2)
     history = ud.Episodes.of(bandit, actions=[2], observations=[1])
+    failure = ud.Episodes.of(FROG, actions=[0], observations=[0])  # The expert never fails.
     batch = ud.Episodes.of(bandit, actions=[[2]], observations=[[1]])
     agent = ud.LSTMAgent(bandit, 4, key=KEY).reading_as("do")
     for ask, message in (
         (lambda: ud.predict(bandit, batch), "one history, not a batch"),
         (lambda: ud.predict(bandit, history, action=7), "must be integers from 0 to 4"),
         (lambda: ud.predict(ud.tasks.bandit(num_arms=2), history), "from 0 to 1"),
+        (lambda: ud.predict(FROG, failure, own_actions="see"), "impossible evidence"),
         (lambda: ud.predict(bandit, opening=1), "does not open with an observation"),
         (lambda: ud.predict(ud.tasks.kuhn()), "opens with an observation: say opening="),
         (lambda: ud.predict(ud.tasks.bandit(num_arms=2), agent=agent), "made for another process"),

@@ -5,14 +5,15 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from undelude._agents.base import AbstractAgent, check_mark
 from undelude._agents.exact import ExactAgent
 from undelude._distributions import AbstractDistribution, Symbols, num_symbols
 from undelude._process.episodes import Episodes, check_symbols
 from undelude._process.host_world import World
-from undelude._process.inference import reread
-from undelude._process.process import check_process
+from undelude._process.inference import posterior, reread
+from undelude._process.process import InteractionProcess, check_process
 from undelude._rollout.checks import check_fit
 from undelude._tree import is_concrete, where
 from undelude._types import Action, Mark, Observation
@@ -70,6 +71,7 @@ def predict(
     [0.171 0.171 0.314 0.171 0.171] 0.464
     [0.123 0.123 0.509 0.123 0.123] 0.732
     """
+    own = agent is None
     if agent is None:
         agent = ExactAgent(check_process(process))
     if not isinstance(agent, AbstractAgent):
@@ -80,6 +82,8 @@ def predict(
     mark = agent.own_actions if own_actions is None else own_actions
     check_mark(agent, mark)
     if history is not None:
+        if not isinstance(history, Episodes):
+            raise TypeError(f"history must be ud.Episodes, such as Episodes.of(process, ...), not {history!r:.99}.")
         if opening is not None:
             raise ValueError("the opening is part of the history: Episodes.of(process, opening=...).")
         history = reread(history, own_actions)
@@ -90,6 +94,8 @@ def predict(
             if is_concrete(seen) and bool((seen & history.mask).any()):
                 check_mark(agent, name)
         opening = history.opening
+        if own and isinstance(process, InteractionProcess) and bool(np.asarray(history.mask).any()):
+            posterior(process, history)  # Raises if no theta allows the history.
     elif (opening is not None) != process.opening:
         raise ValueError(
             f"{process.name} opens with an observation: say opening=, what was seen before the first action."

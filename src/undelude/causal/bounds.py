@@ -25,6 +25,7 @@ from undelude.causal.graph import (
     reach,
     topological_order,
 )
+from undelude.causal.identification import NotIdentifiable, identify
 from undelude.causal.names import AnyGraph, Graph, Names, as_graph, as_names, check_names, listed
 
 # Joint responses, and nonzero entries of the equations, above which a program would take too much memory.
@@ -59,8 +60,8 @@ def bounds(
 ) -> Bounds:
     """Return bounds on `P(asked | do)` from the graph and the distribution of the observed variables.
 
-    If `identify` finds an estimand, both bounds are its value. They are those of Manski (1990) if nothing but `do` and
-    `asked` is observed, and those of Balke and Pearl (1997) with an instrument.
+    If `identify` finds an estimand, and it is defined, both bounds are its value. They are those of Manski (1990) if
+    nothing but `do` and `asked` is observed, and those of Balke and Pearl (1997) with an instrument.
 
     Args:
         graph: a dict that maps each name to its parents, or a `networkx.DiGraph`.
@@ -83,18 +84,35 @@ def bounds(
     """
     graph = as_graph(graph)
     asked, names = (as_names(x, order="the axes of a table follow the order of the names") for x in (asked, names))
+    if not isinstance(do, Mapping):
+        raise ValueError(f"do must be a dict of the index of a value by name, such as do={{'A': 1}}, not {do!r:.99}.")
+    for role, given in (("asked", asked), ("observed", names)):
+        if len(set(given)) < len(given):
+            raise ValueError(f"a name is {role} twice in {given}.")
     check_names(graph, {"asked": asked, "done": tuple(do)})
+    check_names(graph, {"latent": latent, "asked": asked})
+    check_names(graph, {"latent": latent, "done": tuple(do)})
     check_names(graph, {"observed": names, "latent": latent})
     table = np.asarray(as_numbers(joint, "joint"), float)
     if left := [name for name in graph if name not in names and name not in as_names(latent)]:
         raise ValueError(f"{listed(left)} is neither observed nor latent: name it by latent=, or give it an axis.")
     if table.ndim != len(names):
         raise ValueError(f"the joint has {table.ndim} axes, and there are {len(names)} names: {listed(names)}.")
-    if not (table.min() >= 0 and table.sum() > 0):
-        raise ValueError("the joint must be probabilities or counts of 0 or more, not all 0.")
+    if not (np.isfinite(table).all() and table.min() >= 0 and table.sum() > 0):
+        raise ValueError("the joint must be probabilities or counts: finite numbers of 0 or more, not all 0.")
     for name, i in do.items():
+        if not isinstance(i, int | np.integer):
+            raise ValueError(f"do={{{name!r}: {i!r}}}: say the index of the value in the joint's axis of {name}.")
         if not 0 <= i < table.shape[names.index(name)]:
             raise ValueError(f"do={{{name!r}: {i}}}: {name} has {table.shape[names.index(name)]} values in the joint.")
+    try:
+        estimand = identify(graph, asked, do=tuple(do), latent=latent)
+    except NotIdentifiable:
+        pass
+    else:
+        value = estimand.evaluate(table, names)[(..., *do.values())]
+        if not np.isnan(value).any():
+            return Bounds(value, value, is_sharp=True)
     return _Problem(graph, as_names(latent), table / table.sum(), names, asked, do).bounds()
 
 
@@ -111,7 +129,7 @@ class _Problem:
         do: Mapping[str, int],
     ):
         directed, bidirected = latent_projection(graph, latent)
-        # Variables that are not ancestors of those asked or done can always be as they were seen.
+        # The others can always be as they were seen, if they share no hidden cause with these but the same one.
         kept = ancestors(directed, (*asked, *do))
         self.parents = {name: directed[name] for name in topological_order(directed) if name in kept}
         self.order, self.asked, self.do = tuple(self.parents), asked, do
@@ -122,7 +140,8 @@ class _Problem:
         # Only these matter under the intervention.
         self.acting = ancestors(mutilate(self.parents, tuple(do)), asked) - set(do)
         self.components = districts(self.order, bidirected)
-        self.is_shared = all(_has_one_cause(graph, latent, c) for c in self.components if len(c) > 1)
+        whole = districts(directed, bidirected)  # With the variables that were left out, which may be instruments.
+        self.is_shared = all(_has_one_cause(graph, latent, c) for c in whole if len(c) > 1)
 
     def bounds(self) -> Bounds:
         """Return the bounds."""
@@ -165,19 +184,15 @@ class _Problem:
         It is a function of the component and its parents; nan where these have no probability.
         """
         family = [x for x in self.order if x in component or any(x in self.parents[y] for y in component)]
-        product = np.ones(self.P.shape)
-        for i, name in enumerate(self.order):
+        # A variable does not depend on the others, given what comes before it in the family.
+        P = self.P.sum(tuple(i for i, x in enumerate(self.order) if x not in family))
+        product = np.ones(P.shape)
+        for i, name in enumerate(family):
             if name in component:
-                later = tuple(range(i + 1, self.P.ndim))
-                upto = self.P.sum(later, keepdims=True)
-                before = self.P.sum((i, *later), keepdims=True)
+                later = tuple(range(i + 1, P.ndim))
                 with np.errstate(invalid="ignore", divide="ignore"):
-                    product = product * (upto / before)
-        others = tuple(i for i, name in enumerate(self.order) if name not in family)
-        defined = ~np.isnan(product)
-        with np.errstate(invalid="ignore"):
-            mean = np.where(defined, product, 0).sum(others) / defined.sum(others)
-        return tuple(family), mean
+                    product = product * (P.sum(later, keepdims=True) / P.sum((i, *later), keepdims=True))
+        return tuple(family), product
 
     def weight(self, settled: Mapping[frozenset[str], tuple[tuple[str, ...], np.ndarray]], v: dict[str, int]) -> float:
         """Return the product of the settled factors at `v`.

@@ -44,6 +44,12 @@ def from_pgmpy(network: Any) -> CausalModel:
         _, *parents = table.variables
         if set(parents) != set(network.get_parents(node)):
             raise ValueError(f"{node}: its table has the parents {parents}, and the node {network.get_parents(node)}.")
+        for x in parents:
+            if list(table.state_names[x]) != list(network.get_cpds(x).state_names[x] if network.get_cpds(x) else []):
+                raise ValueError(
+                    f"the table of {node} has the values {table.state_names[x]} for its parent {x}, and the table of "
+                    f"{x} others, or in another order."
+                )
         values = np.moveaxis(np.asarray(table.values, float), 0, -1)
         found.append(Variable(_name(node), table.state_names[node], [_name(x) for x in parents], table=values))
     return CausalModel(found)

@@ -16,9 +16,6 @@ from undelude.causal.graph import ancestors, descendants, mutilate
 from undelude.causal.names import listed
 from undelude.causal.variable import Variable
 
-# Smallest probability that counts as certainty: tables are in single precision.
-CERTAIN = 1 - 1e-6
-
 
 class Worlds(NamedTuple):
     """The variables of several worlds, of which the first is the actual one.
@@ -78,7 +75,7 @@ def check_determined(found: Worlds, done: Sequence[Collection[str]], asked: Coll
             continue
         if not is_concrete(v.table):
             raise TypeError(f"the table of {v.name} is traced: a counterfactual needs to know that it is certain.")
-        if np.asarray(v.table).max(-1).min() < CERTAIN:
+        if ((np.asarray(v.table) > 0).sum(-1) > 1).any():
             raise ValueError(
                 f"the mechanism of {v.name} is random, and its table does not say which of its outcomes goes with "
                 f"which in the other world. Write {v.name} as a ud.Equation, a function of its parents and a noise."

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key
 
+from undelude._checks import check_ordered
 from undelude.causal.graph import topological_order
 from undelude.causal.model import CausalModel
 from undelude.causal.names import AnyGraph, as_graph, listed
@@ -42,7 +43,7 @@ def sample(
     >>> samples["O_1"].shape, bool(abs(samples["O_1"].mean() - 0.5) < 0.05)
     ((1000,), True)
     """
-    if not isinstance(num_samples, int) or num_samples < 1:
+    if not isinstance(num_samples, int | np.integer) or num_samples < 1:
         raise ValueError(f"num_samples must be a whole number of 1 or more, not {num_samples!r}.")
     mechanisms = []
     for name, done in as_assignment("do", do).items():
@@ -98,6 +99,10 @@ def fit(
         raise ValueError(f"prior must be a finite number of 0 or more, not {prior!r}.")
     if unknown := [name for name in values or {} if name not in graph]:
         raise ValueError(f"values={{{unknown[0]!r}: ...}}: there is no such variable in the graph.")
+    for name, given in (values or {}).items():
+        check_ordered(given, f"the values of {name}", "answers follow their order")
+        if isinstance(given, str):
+            raise ValueError(f"the values of {name} must be a sequence such as (0, 1), not {given!r:.99}.")
     columns = {name: _column(name, data) for name in graph}
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
@@ -105,7 +110,7 @@ def fit(
     domains: dict[str, tuple[Hashable, ...]] = {}
     places: dict[str, np.ndarray] = {}
     for name, column in columns.items():
-        domains[name] = tuple((values or {}).get(name, ())) or _sorted(name, column)
+        domains[name] = tuple((values or {}).get(name, ())) or _in_order(name, column, data[name])
         known = {value: i for i, value in enumerate(domains[name])}
         try:
             places[name] = np.array([known[x] for x in column], int)
@@ -141,6 +146,8 @@ def _column(name: str, data: Columns) -> list[Any]:
         column = data[name]
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"the data have no column {name!r}.") from error
+    if isinstance(column, str) or getattr(column, "ndim", 1) != 1:
+        raise ValueError(f"the column {name!r} must be one sequence of values, not {type(column).__name__}.")
     found = column.tolist() if hasattr(column, "tolist") else list(column)
     missing = [i for i, x in enumerate(found) if x is None or x != x]
     if missing:
@@ -149,6 +156,12 @@ def _column(name: str, data: Columns) -> list[Any]:
             "if they are missing at random, or fill them."
         )
     return found
+
+
+def _in_order(name: str, column: list[Any], given: Any) -> tuple[Hashable, ...]:
+    """Return the values in the order of a categorical column, or sorted."""
+    categories = getattr(getattr(given, "cat", given), "categories", None)  # Of a series, or of its values.
+    return _sorted(name, column) if categories is None else tuple(categories.tolist())
 
 
 def _sorted(name: str, column: list[Any]) -> tuple[Hashable, ...]:

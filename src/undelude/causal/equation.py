@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from undelude._checks import check_ordered
 from undelude.causal.names import Names, as_names, listed
 from undelude.causal.variable import Variable, index
 
@@ -53,6 +54,9 @@ class Equation:
     ):
         if not callable(function):
             raise TypeError(f"{name}: function must be a function of the parents and the noise, not {function!r:.99}.")
+        check_ordered(values, f"{name}: values", "answers follow their order")
+        if isinstance(values, str | Mapping):
+            raise ValueError(f"{name}: values must be a sequence such as (0, 1), not {values!r:.99}.")
         self.name, self.values, self.function = name, tuple(values), function
         self.parents = as_names(parents, order=f"the function of {name} takes its parents in their order")
         self.noise: dict[Hashable, float] = {**noise} if isinstance(noise, Mapping) else {**dict(enumerate(noise))}

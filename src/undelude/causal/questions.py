@@ -3,7 +3,7 @@
 import abc
 import itertools
 import math
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -200,8 +200,17 @@ class AbstractQuestions(eqx.Module):
             as_assignment(role, x) for role, x in (("do", do), ("given", given), ("given_do", given_do))
         )
         asked = as_names(asked, order="the axes of the answer follow the order of the names asked")
+        if len(set(asked)) < len(asked):
+            raise ValueError(f"a name is asked twice in {asked}.")
         check_names(self.graph, {"asked": asked, "done": tuple(do)})
         check_names(self.graph, {"given": tuple(given), "given_do": tuple(given_do)})
+        if any(isinstance(x, Mapping | Variable) for x in (*do.values(), *given_do.values())):
+            raise ValueError(
+                "a counterfactual takes values in do and given_do. For a policy, ask model.replace(policy), and leave "
+                "the variable out of them."
+            )
+        for name, x in (*do.items(), *given_do.items()):
+            index(name, self[name].values, x)  # Raises if there is no such value.
         found = self._worlds([tuple(given_do), tuple(do)], seen=tuple(given), asked=[(1, name) for name in asked])
         there, variables = found.names[1], list(found.variables)
         names = []
@@ -235,18 +244,20 @@ class AbstractQuestions(eqx.Module):
         The expert always finds the prize, so that nobody sees a failure whose sufficiency could be asked.
         """
         (a, x), (o, y) = one_entry("cause", cause), one_entry("effect", effect)
+        index(a, self[a].values, x)  # Raises if there is no such value.
         other = other_value(self[a], x) if instead is None else instead
         given, place = as_assignment("given", given), index(o, self[o].values, y)
+        check_names(self.graph, {"the cause": (a,), "the effect": (o,), "given": tuple(given)})
         fails = {value: float(i != place) for i, value in enumerate(self[o].values)}
 
-        def or_nan(do: Values, **seen: Any) -> Array:
+        def or_nan(do: Values, seen: SoftValues) -> Array:
             try:
                 return self.counterfactual(o, do=do, given={**given, **seen})[place]
             except ImpossibleEvidence:
                 return jnp.asarray(jnp.nan)
 
-        necessity = 1 - or_nan({a: other}, **{a: x, o: y})
-        sufficiency = or_nan({a: x}, **{a: other, o: fails})
+        necessity = 1 - or_nan({a: other}, {a: x, o: y})
+        sufficiency = or_nan({a: x}, {a: other, o: fails})
         found = self._worlds([(), (a,), (a,)], seen=tuple(given), asked=[(1, o), (2, o)])
         (_, one, two) = found.names
         if one[o] == two[o]:  # The cause does not reach the effect.

@@ -68,6 +68,11 @@ def likelihood_of(variable: Variable, seen: Mapping[Hashable, float], taken: Seq
         raise ValueError(
             f"the likelihood of {variable.name} must be finite numbers of 0 or more, not all 0: {dict(seen)!r:.99}."
         )
+    if ((row > 0) & (row / row.max() < np.finfo(np.float32).tiny)).any():
+        raise ValueError(
+            f"the likelihoods of {variable.name} differ by more than a factor of 1e38, which a table cannot hold: say "
+            "0 for the least of them, or see the variable itself."
+        )
     name = f"evidence on {variable.name}"
     while name in taken:
         name += "'"
