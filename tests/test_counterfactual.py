@@ -213,6 +213,11 @@ def test_expectation_and_most_probable():
     assert frog.most_probable(("A_1", "O_1"), see={"Theta": 1}) == {"A_1": 1, "O_1": 1}
     with pytest.raises(ValueError, match="must return numbers"):
         frog.expectation("O_1", lambda o: "x")
+    light = ud.CausalModel([ud.Variable("Light", ("1", "2"), table=[0.5, 0.5])])
+    with pytest.raises(ValueError, match="the value '1' is a string"):
+        light.expectation("Light")
+    with pytest.raises(ValueError, match="two mechanisms for Light"):
+        light.replace(light["Light"], light["Light"])
     with pytest.raises(ValueError, match="say which function of Theta, O_1"):
         frog.expectation(("Theta", "O_1"))
 

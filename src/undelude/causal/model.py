@@ -288,6 +288,8 @@ class CausalModel(AbstractQuestions):
         for v in variables:
             if not isinstance(v, Variable):
                 raise TypeError(f"replace takes ud.Variable objects, not {v!r:.99}.")
+            if v.name in new:
+                raise ValueError(f"replace was given two mechanisms for {v.name}.")
             new[v.name] = other_mechanism(self[v.name], v)
         return CausalModel(new.get(v.name, v) for v in self.variables)
 

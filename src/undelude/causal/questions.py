@@ -314,4 +314,6 @@ def _copy(variable: Variable, name: str) -> Variable:
 
 
 def _itself(x: Any) -> Any:
+    if isinstance(x, str):
+        raise TypeError(f"the value {x!r} is a string")
     return x
