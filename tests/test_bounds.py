@@ -15,7 +15,10 @@ INSTRUMENT = {"Z": (), "U": (), "A": ("Z", "U"), "O": ("A", "U")}
 def instrument(rng, sizes=(2, 2, 2, 6)):
     """Return a model with an instrument Z, whose hidden cause U has many values."""
     num_z, num_a, num_o, num_u = sizes
-    rows = lambda n, *shape: rng.dirichlet(np.full(n, 0.4), size=shape)  # noqa: E731
+
+    def rows(n, *shape):
+        return rng.dirichlet(np.full(n, 0.4), size=shape)
+
     return ud.CausalModel(
         [
             ud.Variable("Z", range(num_z), table=rows(num_z)),
@@ -113,9 +116,8 @@ def test_truth_lies_between_the_bounds():
 def test_a_front_door_settles_the_effect():
     rng = np.random.default_rng(3)
     graph = {"U": (), "A": ("U",), "M": ("A",), "O": ("M", "U")}
-    table = lambda *shape: rng.dirichlet(np.ones(2), size=shape)  # noqa: E731
     model = ud.CausalModel(
-        ud.Variable(name, (0, 1), parents, table=table(*(2 for _ in parents))) for name, parents in graph.items()
+        ud.Variable(x, (0, 1), p, table=rng.dirichlet(np.ones(2), size=[2] * len(p))) for x, p in graph.items()
     )
     found = model.bounds("O", do={"A": 1}, latent="U")
     np.testing.assert_allclose(found.low, model.query("O", do={"A": 1}), atol=1e-6)

@@ -13,7 +13,7 @@ from undelude._distributions import AbstractDistribution, Symbols, num_symbols
 from undelude._process.episodes import Episodes, check_symbols
 from undelude._process.host_world import World
 from undelude._process.inference import posterior, reread
-from undelude._process.process import InteractionProcess, check_process
+from undelude._process.process import check_process
 from undelude._rollout.checks import check_fit
 from undelude._tree import is_concrete, where
 from undelude._types import Action, Mark, Observation
@@ -71,9 +71,8 @@ def predict(
     [0.171 0.171 0.314 0.171 0.171] 0.464
     [0.123 0.123 0.509 0.123 0.123] 0.732
     """
-    own = agent is None
-    if agent is None:
-        agent = ExactAgent(check_process(process))
+    exact = check_process(process) if agent is None else None
+    agent = ExactAgent(exact) if exact is not None else agent
     if not isinstance(agent, AbstractAgent):
         raise TypeError(
             f"agent must be an agent of undelude, not {type(agent).__name__}: ask a policy in Python by ud.Policy."
@@ -94,8 +93,8 @@ def predict(
             if is_concrete(seen) and bool((seen & history.mask).any()):
                 check_mark(agent, name)
         opening = history.opening
-        if own and isinstance(process, InteractionProcess) and bool(np.asarray(history.mask).any()):
-            posterior(process, history)  # Raises if no theta allows the history.
+        if exact is not None and bool(np.asarray(history.mask).any()):
+            posterior(exact, history)  # Raises if no theta allows the history.
     elif (opening is not None) != process.opening:
         raise ValueError(
             f"{process.name} opens with an observation: say opening=, what was seen before the first action."

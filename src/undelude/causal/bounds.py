@@ -89,9 +89,7 @@ def bounds(
     for role, given in (("asked", asked), ("observed", names)):
         if len(set(given)) < len(given):
             raise ValueError(f"a name is {role} twice in {given}.")
-    check_names(graph, {"asked": asked, "done": tuple(do)})
-    check_names(graph, {"latent": latent, "asked": asked})
-    check_names(graph, {"latent": latent, "done": tuple(do)})
+    check_names(graph, {"latent": latent, "asked": asked, "done": tuple(do)})
     check_names(graph, {"observed": names, "latent": latent})
     table = np.asarray(as_numbers(joint, "joint"), float)
     if left := [name for name in graph if name not in names and name not in as_names(latent)]:

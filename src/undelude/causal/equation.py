@@ -59,7 +59,7 @@ class Equation:
             raise ValueError(f"{name}: values must be a sequence such as (0, 1), not {values!r:.99}.")
         self.name, self.values, self.function = name, tuple(values), function
         self.parents = as_names(parents, order=f"the function of {name} takes its parents in their order")
-        self.noise: dict[Hashable, float] = {**noise} if isinstance(noise, Mapping) else {**dict(enumerate(noise))}
+        self.noise: dict[Hashable, float] = {**(noise if isinstance(noise, Mapping) else dict(enumerate(noise)))}
 
     @property
     def noise_name(self) -> str:

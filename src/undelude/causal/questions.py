@@ -286,8 +286,7 @@ class AbstractQuestions(eqx.Module):
         """
         do = as_assignment("do", do)
         latent = tuple(dict.fromkeys((*as_names(latent), *self.structure.hidden)))
-        check_names(self.graph, {"latent": latent, "asked": asked})
-        check_names(self.graph, {"latent": latent, "done": tuple(do)})
+        check_names(self.graph, {"latent": latent, "asked": asked, "done": tuple(do)})
         names = [name for name in self.graph if name not in latent]
         places = {name: index(name, self.structure.values_of[name], x) for name, x in do.items()}
         joint = np.asarray(self.query(names), float)
