@@ -425,3 +425,28 @@ def test_float_values_match_in_single_precision():
     np.testing.assert_allclose(f(jnp.array([[0.1], [0.2]])), jax.jit(f)(jnp.array([[0.1], [0.2]])), rtol=1e-6)
     np.testing.assert_allclose(f([[0.2]]), [[0.4, 0.6]])
     np.testing.assert_allclose(model.compile("dose", see=("cured",))([["yes"], ["no"]])[0], [1 / 7, 6 / 7], rtol=1e-6)
+
+
+def test_events_rarer_than_single_precision_are_kept():
+    """By Bayes' rule with Python's floats: P(A = 1 | E = 1) is 1e-300 of what a coarser table would call impossible."""
+    model = ud.CausalModel(
+        [
+            ud.Variable("A", (0, 1), table=[1 - 1e-300, 1e-300]),
+            ud.Variable("O", (0, 1), ("A",), table=[[1 - 1e-200, 1e-200], [0.25, 0.75]]),
+            ud.Variable("E", (0, 1), ("A", "O"), table=[[[1, 0], [1, 0]], [[0.5, 0.5], [0.9, 0.1]]]),
+        ]
+    )
+    weights = np.array([0.25 * 0.5, 0.75 * 0.1])
+    np.testing.assert_allclose(model.query("O", see={"E": 1}), weights / weights.sum(), rtol=1e-6)
+    np.testing.assert_allclose(model.log_prob(see={"E": 1}), np.log(1e-300) + np.log(weights.sum()), rtol=1e-6)
+    compiled = model.compile("O", see="E")
+    np.testing.assert_allclose(compiled([[1], [0]]), [weights / weights.sum(), [1, 0]], rtol=1e-6)
+    assert compiled([[1]])[0, 0] == model.query("O", see={"E": 1})[0]
+
+
+def test_numbers_and_the_strings_that_write_them_are_told_apart():
+    model = ud.CausalModel([ud.Variable("A", ("0", "1"), table=[0.5, 0.5]), ud.Variable("B", (0, 1), table=[0.5, 0.5])])
+    with pytest.raises(ValueError, match="A has no value 1: its value '1' is a string, not int"):
+        model.query("B", see={"A": 1})
+    with pytest.raises(ValueError, match="B has no value '1': its value 1 is a number, not str"):
+        model.query("A", see={"B": "1"})

@@ -7,7 +7,7 @@ import pytest
 
 import undelude as ud
 from causal_oracle import random_model
-from undelude.causal import fit, sample
+from undelude.causal import fit, sample, standard_error
 
 KEY = jax.random.key(0)
 N = 40_000
@@ -79,6 +79,9 @@ def test_marginal_samples_hide_the_hidden():
         (lambda: fit(GRAPH, {"A": [0, 1], "O": [1, 1]}, values={"A": {0, 1}}), "a set"),
         (lambda: fit(GRAPH, {"A": "ab", "O": [1, 1]}), "'A' must be one sequence"),
         (lambda: fit(GRAPH, pd.DataFrame([[0, 0, 1]], columns=["A", "A", "O"])), "'A' must be one sequence"),
+        (lambda: fit(GRAPH, {"A": [None, None], "O": [1, 1]}), "column A holds no value"),
+        (lambda: fit(GRAPH, {"A": [0, 1], "O": [1, 1]}, missing="drop"), 'missing must be "refuse" or "em"'),
+        (lambda: standard_error(float, fit(GRAPH, {"A": [0, 1], "O": [1, 1]}), {"A": [2], "O": [1]}), "the value 2"),
         (lambda: fit(GRAPH, {"A": [0, 1], "O": [1, 1]}, prior=-1), "prior must be a finite number"),
         (lambda: fit(GRAPH, {"A": [0, 1], "O": [1, 1]}, values={"B": (0,)}), "no such variable"),
         (lambda: sample(fit(GRAPH, {"A": [0, 1], "O": [1, 1]}), KEY, 0), "num_samples must be a whole number"),
@@ -88,3 +91,104 @@ def test_marginal_samples_hide_the_hidden():
 def test_wrong_data_are_named(ask, message):
     with pytest.raises(ValueError, match=message):
         ask()
+
+
+def with_gaps(samples, share, rng):
+    """Return samples in which each value of the later columns is missing by chance, more often where the first is 1."""
+    first, *others = samples
+    rate = share * (1 + (samples[first] == samples[first].max()))
+    return {first: samples[first]} | {
+        x: [None if gone else y for gone, y in zip(rng.random(len(rate)) < rate, samples[x].tolist(), strict=True)]
+        for x in others
+    }
+
+
+def log_likelihood(model, data):
+    rows = list(zip(*data.values(), strict=True))
+    seen = ({name: x for name, x in zip(data, row, strict=True) if x is not None} for row in rows)
+    return sum(float(model.log_prob(see=x)) for x in seen)
+
+
+def test_em_finds_a_maximum_of_the_likelihood():
+    """No table that differs a little explains the rows better, the likelihood by queries of the model itself."""
+    rng = np.random.default_rng(3)
+    model = ud.CausalModel(
+        [
+            ud.Variable("A", (0, 1), table=[0.4, 0.6]),
+            ud.Variable("M", (0, 1, 2), ("A",), table=[[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]]),
+            ud.Variable("O", (0, 1), ("M", "A"), table=rng.dirichlet([2, 2], (3, 2))),
+        ]
+    )
+    data = with_gaps(sample(model, KEY, 300), 0.3, rng)
+    found = fit(model.graph, data, missing="em")
+    best = log_likelihood(found, data)
+    for v in found.variables:
+        for step in (0.97, 1.03):
+            table = np.array(v.table)
+            table[..., 0] = np.minimum(table[..., 0] * step, 1)
+            table[..., 1:] *= ((1 - table[..., 0]) / table[..., 1:].sum(-1))[..., None]
+            assert log_likelihood(found.replace(ud.Variable(v.name, v.values, v.parents, table=table)), data) < best
+
+
+def test_em_is_right_where_rows_are_missing_at_random_and_complete_rows_are_not():
+    """O is lost more often where A = 1, so that P(O) of the complete rows is off, and EM's is not; five errors."""
+    model = ud.CausalModel(
+        [ud.Variable("A", (0, 1), table=[0.5, 0.5]), ud.Variable("O", (0, 1), ("A",), table=[[0.9, 0.1], [0.2, 0.8]])]
+    )
+    data = with_gaps(sample(model, KEY, 4000), 0.45, np.random.default_rng(0))
+    found = fit(model.graph, data, missing="em")
+    error = float(standard_error(lambda m: m.query("O")[1], found, data))
+    assert abs(float(found.query("O")[1]) - 0.45) < 5 * error
+    complete = [x for x in data["O"] if x is not None]
+    assert abs(np.mean(complete) - 0.45) > 5 * error
+    # The rows without O still count for A.
+    np.testing.assert_allclose(found.table("A")[1], np.mean(data["A"]), atol=1e-6)
+
+
+def test_without_gaps_em_counts():
+    rows = {"A": [0, 0, 1, 1], "O": [0, 1, 1, 1]}
+    np.testing.assert_allclose(fit(GRAPH, rows, missing="em").table("O"), fit(GRAPH, rows).table("O"))
+
+
+def test_standard_errors_of_frequencies_and_their_products():
+    """sqrt(p (1 - p) / n) for a frequency; for P(A, O), that of a share of all rows."""
+    rows = {"A": [0] * 50 + [1] * 150, "O": [0] * 30 + [1] * 20 + [0] * 30 + [1] * 120}
+    model = fit(GRAPH, rows)
+    error = standard_error(lambda m: m.query("O", do={"A": 1}), model, rows)
+    assert error.names == ("O",)
+    np.testing.assert_allclose(error, [np.sqrt(0.2 * 0.8 / 150)] * 2, rtol=1e-5)
+    joint = standard_error(lambda m: m.query(("A", "O")), model, rows)
+    shares = np.array([[30, 20], [30, 120]]) / 200
+    np.testing.assert_allclose(joint, np.sqrt(shares * (1 - shares) / 200), rtol=1e-5)
+    # A contrast of two arms: the errors of independent rows add.
+    contrast = standard_error(lambda m: m.query("O", do={"A": 1})[1] - m.query("O", do={"A": 0})[1], model, rows)
+    np.testing.assert_allclose(contrast, np.sqrt(0.2 * 0.8 / 150 + 0.4 * 0.6 / 50), rtol=1e-5)
+    unseen = fit(GRAPH, rows, prior=1, values={"A": (0, 1, 2)})
+    assert np.isinf(standard_error(lambda m: m.query("O", do={"A": 2}), unseen, rows)).all()
+
+
+@pytest.mark.slow
+def test_standard_errors_are_the_spread_over_samples():
+    """Of 200 fits of an adjusted effect, with and without missing values; within a fifth of their deviation."""
+    model = ud.CausalModel(
+        [
+            ud.Variable("Z", (0, 1), table=[0.3, 0.7]),
+            ud.Variable("A", (0, 1), ("Z",), table=[[0.8, 0.2], [0.3, 0.7]]),
+            ud.Variable("O", (0, 1), ("Z", "A"), table=[[[0.5, 0.5], [0.9, 0.1]], [[0.2, 0.8], [0.6, 0.4]]]),
+        ]
+    )
+
+    def effect(m):
+        return m.query("O", do={"A": 1})[1]
+
+    for share in (0, 0.2):
+        found, errors = [], []
+        for seed in range(200):
+            data = sample(model, jax.random.key(seed), 600)
+            data = with_gaps(data, share, np.random.default_rng(seed)) if share else data
+            values = {v.name: v.values for v in model.variables}
+            fitted = fit(model.graph, data, values=values, missing="em")
+            found.append(float(effect(fitted)))
+            if seed < 10:
+                errors.append(float(standard_error(effect, fitted, data)))
+        assert np.mean(errors) == pytest.approx(np.std(found), rel=0.2)

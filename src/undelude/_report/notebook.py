@@ -22,6 +22,7 @@ from undelude._drawing.charts import distances, dots
 from undelude._drawing.dag import Panel, draw_dag
 from undelude._drawing.svg import STYLE, WIDTH, to_figure
 from undelude._process.episodes import EXPERT, Episodes
+from undelude.causal.answer import Answer
 from undelude.causal.graph import Path
 from undelude.causal.model import CausalModel
 
@@ -124,6 +125,14 @@ def of_model(model: CausalModel) -> str:
         for name, values in zip(graph, structure.values, strict=True)
     ]
     return _page(drawn, _table(["variable", "values", "parents"], rows))
+
+
+def of_answer(answer: Answer) -> str:
+    """Return the table of an answer, as it is printed."""
+    if not answer.is_labelled:
+        return _page(f"<pre>{escape(str(answer))}</pre>")
+    head, rows = answer.table()
+    return _page(_table(head, rows) if len(answer.names) > 1 else _table(["", *head], [["P", *row] for row in rows]))
 
 
 def of_paths(paths: Iterable[Path]) -> str:

@@ -11,9 +11,12 @@
 - `soft`: interventions by a distribution or a policy, evidence by a likelihood.
 - `counterfactual`: worlds that share their exogenous causes; necessity and sufficiency.
 - `equation`: a variable as a function of its parents and of noise.
+- `answer`: an array of probabilities that names its axes.
 - `information`: mutual information.
 - `questions`: what is computed from several queries, or asked of another model.
-- `data`: samples of a model, and the mechanisms of a graph from data.
+- `sampling`: samples of a model.
+- `columns`: columns of data as positions.
+- `learning`: the mechanisms of a graph from data, and standard errors of what they answer.
 - `convert`: from and to the models of pgmpy and pyAgrum, which read and write files, and graphs of networkx.
 - `compiled`: queries compiled for batches of values.
 - `adjustment`: minimal back-door sets.
@@ -24,18 +27,21 @@
 - `positivity`: whether an estimand conditions on an event without probability.
 """
 
+from undelude.causal.answer import Answer
 from undelude.causal.bounds import Bounds, bounds
 from undelude.causal.convert import from_pgmpy, from_pyagrum, to_networkx, to_pgmpy, to_pyagrum
 from undelude.causal.counterfactual import Causation
-from undelude.causal.data import fit, sample
 from undelude.causal.equation import Equation
 from undelude.causal.estimand import Estimand
 from undelude.causal.graph import Path
 from undelude.causal.identification import Hedge, NotIdentifiable, identify
+from undelude.causal.learning import fit, standard_error
 from undelude.causal.model import CausalModel
+from undelude.causal.sampling import sample
 from undelude.causal.variable import Variable
 
 __all__ = [
+    "Answer",
     "Bounds",
     "CausalModel",
     "Causation",
@@ -51,6 +57,7 @@ __all__ = [
     "from_pyagrum",
     "identify",
     "sample",
+    "standard_error",
     "to_networkx",
     "to_pgmpy",
     "to_pyagrum",

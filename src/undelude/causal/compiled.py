@@ -18,7 +18,7 @@ from undelude.causal.positivity import undefined
 from undelude.causal.structure import Structure
 from undelude.causal.variable import index, traced_index
 
-Tables = tuple[Float[Array, "..."], ...]
+Tables = tuple[Float[Array | np.ndarray, "..."], ...]
 
 
 class CompiledQuery:
@@ -69,15 +69,24 @@ class CompiledQuery:
         values = jnp.concatenate([jnp.broadcast_to(x, (*batch, x.shape[-1])) for x in (seen, done)], -1)
         indices = values.reshape(math.prod(batch), values.shape[-1])
         query = self.structure, self.tables, self.asked, self.see, self.do, indices
-        answers, safe = _answers(*query, quick=is_concrete(self.tables, values))
-        if is_concrete(safe) and not safe:
-            answers, _ = _answers(*query, quick=False)
+        if is_concrete(values) and self._has_rare_entries:
+            answers = _in_double_precision(*query)
+        else:
+            answers, safe = _answers(*query, quick=is_concrete(self.tables, values))
+            if is_concrete(safe) and not safe:
+                answers, _ = _answers(*query, quick=False)
         answers = answers.reshape(*batch, *answers.shape[1:])
         if self._undefined is not None:
             names, bad = self._undefined
             at = tuple(values[..., (*self.see, *self.do).index(name)] for name in names)
             answers = jnp.where(jnp.asarray(bad)[at].reshape(*batch, *[1] * len(self.asked)), jnp.nan, answers)
         return answers
+
+    @functools.cached_property
+    def _has_rare_entries(self) -> bool:
+        """Whether a table has a probability that single precision takes for 0."""
+        tiny = np.finfo(jnp.result_type(float)).tiny
+        return is_concrete(self.tables) and any(((x > 0) & (x < tiny)).any() for x in map(np.asarray, self.tables))
 
     @functools.cached_property
     def _undefined(self) -> tuple[tuple[str, ...], np.ndarray] | None:
@@ -118,6 +127,22 @@ class CompiledQuery:
                 rows = [index(name, known, x) for x in column.reshape(-1).tolist()]
                 columns.append(np.array(rows, int).reshape(column.shape))
         return jnp.stack(columns, -1) if traced else jnp.asarray(np.stack(columns, -1))
+
+
+def _in_double_precision(
+    structure: Structure,
+    tables: Tables,
+    asked: tuple[str, ...],
+    see: tuple[str, ...],
+    do: tuple[str, ...],
+    indices: Int[Array, "B N"],
+) -> Float[Array, "B ..."]:
+    """Return the answers, each by NumPy as `CausalModel.query` does: one after the other, and exact for rare events."""
+    terms, names = structure.terms(asked, see, do), (*see, *do)
+    known = {i: np.asarray(tables[i], float) for i in terms.used}
+    answers = [terms(np, known, dict(zip(names, row, strict=True)))[0] for row in np.asarray(indices).tolist()]
+    with np.errstate(invalid="ignore"):  # Impossible evidence gives nan.
+        return jnp.asarray(np.stack([x / x.sum() for x in answers]))
 
 
 @eqx.filter_jit

@@ -23,7 +23,7 @@ MAX_RATIO = 300.0
 # The largest derivative.
 LARGEST = float(np.finfo(np.float32).max)
 
-Tables = tuple[Float[Array, "..."], ...]
+Tables = tuple[Float[Array | np.ndarray, "..."], ...]
 Answer = tuple[Float[Array, "..."], Float[Array, ""]]
 
 
@@ -63,7 +63,7 @@ def _directional(directions: list[Float[Array, "..."]], jacobian: Float[Array, "
 
 
 def _with_jacobian(
-    terms: Terms, tables: Sequence[Array], fixed: Mapping[str, int]
+    terms: Terms, tables: Tables, fixed: Mapping[str, int]
 ) -> tuple[Numbers, Numbers, Float[np.ndarray, "A N"]] | None:
     """Return `x`, `log_scale` and the derivative of `x`, `[asked, entry]`, in each entry of the tables used, in order.
 

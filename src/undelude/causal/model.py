@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from undelude._tree import is_concrete
 from undelude.causal import graph
 from undelude.causal.adjustment import back_door
+from undelude.causal.answer import Answer
 from undelude.causal.compiled import CompiledQuery
 from undelude.causal.contraction import Numbers, backend
 from undelude.causal.derivative import differentiable
@@ -55,7 +56,7 @@ class CausalModel(AbstractQuestions):
     ([1.0, 0.0], [0.5, 0.5])
     """
 
-    tables: tuple[Float[Array, "..."], ...]
+    tables: tuple[Float[Array | np.ndarray, "..."], ...]
     structure: Structure = eqx.field(static=True)
 
     def __init__(self, variables: Iterable[Variable | Equation], *, hidden: Names | None = None):
@@ -118,7 +119,7 @@ class CausalModel(AbstractQuestions):
         self.structure.check_observed((name,))
         return self._variable(self.structure.place[name])
 
-    def table(self, name: str) -> Float[Array, "..."]:
+    def table(self, name: str) -> Float[Array | np.ndarray, "..."]:
         """Return the table of a variable; in a gradient of the model, the derivative with respect to that table."""
         self.structure.check_observed((name,))
         return self.tables[self.structure.place[name]]
@@ -129,12 +130,10 @@ class CausalModel(AbstractQuestions):
 
     # ------------------------------------------------------------------------------------------------------- answers
 
-    def query(
-        self, asked: Names, *, see: SoftValues | None = None, do: Interventions | None = None
-    ) -> Float[Array, "..."]:
+    def query(self, asked: Names, *, see: SoftValues | None = None, do: Interventions | None = None) -> Answer:
         """Compute `P(asked | see, do)`, with all other variables summed out.
 
-        Unless the tables are traced, NumPy computes the answer in double precision, from tables in single precision.
+        Unless the tables are traced, NumPy computes the answer in double precision, and returns it in single precision.
 
         Args:
             asked: a name, or several, in order, for their joint distribution; not a set.
@@ -144,7 +143,8 @@ class CausalModel(AbstractQuestions):
                 policy that looks at other variables (Pearl 2009, section 4.2; Correa & Bareinboim 2020).
 
         Returns:
-            Probabilities with an axis for each name asked, in that order, over the `values` of its variable.
+            Probabilities with an axis for each name asked, in that order, over the `values` of its variable: an array
+            that knows these names and values.
 
         Raises:
             ValueError: an unknown name or value, a variable in two roles, a set of names, impossible evidence (if the
@@ -157,7 +157,7 @@ class CausalModel(AbstractQuestions):
         total = x.sum()
         if is_concrete(total) and not total > 0:
             raise ImpossibleEvidence(_impossible(see, do))
-        return jnp.asarray(x / total)
+        return Answer(jnp.asarray(x / total), asked, tuple(self.structure.values_of[name] for name in asked))
 
     def log_prob(self, *, see: SoftValues, do: Interventions | None = None) -> Float[Array, ""]:
         """Compute the log evidence `log P(see | do)` in nats; -inf if the evidence is impossible.

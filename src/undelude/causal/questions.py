@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from undelude.causal.answer import Answer
 from undelude.causal.bounds import Bounds, bounds
 from undelude.causal.contraction import backend
 from undelude.causal.counterfactual import Causation, Worlds, check_determined, one_entry, other_value, worlds
@@ -31,9 +32,7 @@ class AbstractQuestions(eqx.Module):
     structure: eqx.AbstractVar[Structure]
 
     @abc.abstractmethod
-    def query(
-        self, asked: Names, *, see: SoftValues | None = None, do: Interventions | None = None
-    ) -> Float[Array, "..."]:
+    def query(self, asked: Names, *, see: SoftValues | None = None, do: Interventions | None = None) -> Answer:
         """Compute `P(asked | see, do)`."""
 
     @abc.abstractmethod
@@ -79,7 +78,7 @@ class AbstractQuestions(eqx.Module):
         (0.5, 1.0)
         """
         asked = as_names(asked, order="the function takes the values in the order of the names asked")
-        P = self.query(asked, see=see, do=do)
+        P = self.query(asked, see=see, do=do).array
         if function is None:
             if len(asked) != 1:
                 raise ValueError(f"say which function of {listed(asked)} is expected: expectation(names, function).")
@@ -133,7 +132,7 @@ class AbstractQuestions(eqx.Module):
         0.6931
         """
         groups = [tuple(dict.fromkeys(as_names(names))) for names in (a, b, given)]
-        joint = self.query([name for names in groups for name in names], see=see, do=do)
+        joint = self.query([name for names in groups for name in names], see=see, do=do).array
         sizes = [math.prod(self.structure.sizes[name] for name in names) for names in groups]
         return mutual_information(joint.reshape(sizes))
 
@@ -159,10 +158,10 @@ class AbstractQuestions(eqx.Module):
         """
         a, b = (tuple(dict.fromkeys(as_names(names))) for names in (a, b))
         do = as_assignment("do", do)
-        P = self.query(a, do=do).ravel()
+        P = self.query(a, do=do).array.ravel()
         xp = backend(P)
         values = itertools.product(*(self.structure.values_of[name] for name in a))
-        effects = [self.query(b, do={**do, **dict(zip(a, x, strict=True))}).ravel() for x in values]
+        effects = [self.query(b, do={**do, **dict(zip(a, x, strict=True))}).array.ravel() for x in values]
         return mutual_information(xp.asarray(P)[:, None, None] * xp.stack(effects)[..., None])
 
     def counterfactual(
@@ -172,7 +171,7 @@ class AbstractQuestions(eqx.Module):
         do: Values,
         given: SoftValues | None = None,
         given_do: Values | None = None,
-    ) -> Float[Array, "..."]:
+    ) -> Answer:
         """Compute `P(asked under do | given, given_do)`: what would have been, in the case that was observed.
 
         Abduction, action and prediction (Pearl 2009, section 7.1), by a query of the twin network. Own actions are
@@ -220,7 +219,8 @@ class AbstractQuestions(eqx.Module):
                 variables.append(_copy(self[name], copy := f"{name} there"))
             names.append(copy)
         done = {**given_do, **{there[name]: x for name, x in do.items()}}
-        return self._of(variables).query(names, see=given, do=done)
+        answer = self._of(variables).query(names, see=given, do=done)
+        return Answer(answer.array, asked, answer.values)
 
     def causation(
         self, cause: Values, effect: Values, *, instead: Value | None = None, given: SoftValues | None = None

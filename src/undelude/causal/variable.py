@@ -23,6 +23,7 @@ class Variable(eqx.Module):
         values: the distinct values that the variable can take.
         parents: the names of its parents.
         table: the mechanism: an axis for each parent, in their order, and a last axis for the variable's own values.
+            A NumPy array in double precision, unless it is traced.
 
     Raises:
         ValueError: values or parents that repeat, or are a set, which has no lasting order; a table whose axes do not
@@ -32,7 +33,7 @@ class Variable(eqx.Module):
     name: str = eqx.field(static=True)
     values: tuple[Hashable, ...] = eqx.field(static=True)
     parents: tuple[str, ...] = eqx.field(static=True)
-    table: Float[Array, "..."]
+    table: Float[Array | np.ndarray, "..."]
 
     def __init__(self, name: str, values: Iterable[Hashable], parents: Names = (), *, table: ArrayLike | Sequence):
         if not isinstance(name, str) or not name:
@@ -52,18 +53,19 @@ class Variable(eqx.Module):
         try:
             # NumPy as long as the numbers are known: each JAX operation on a new shape would compile a program.
             is_known = is_concrete(table)
-            table = np.asarray(as_numbers(table, f"{name}: table"), float) if is_known else jnp.asarray(table, float)
+            rows = np.asarray(as_numbers(table, f"{name}: table"), float) if is_known else jnp.asarray(table, float)
         except TypeError as error:
             raise ValueError(f"{name}: table must be an array of numbers: {error}") from error
-        if table.ndim != len(parents) + 1 or table.shape[-1] != len(values):
+        if rows.ndim != len(parents) + 1 or rows.shape[-1] != len(values):
             raise ValueError(
-                f"{name}: table has shape {table.shape}; it needs an axis for each of the parents {parents} and a last "
+                f"{name}: table has shape {rows.shape}; it needs an axis for each of the parents {parents} and a last "
                 f"axis of length {len(values)} for the values {values}."
             )
-        check_probabilities(table, f"{name}: table")
-        if is_concrete(table):
-            table = jnp.asarray(table / table.sum(-1, keepdims=True), float)  # Rows may be rounded.
-        self.name, self.values, self.parents, self.table = name, values, parents, jnp.asarray(table)
+        check_probabilities(rows, f"{name}: table")
+        if isinstance(rows, np.ndarray):  # In double precision, which keeps what is rarer than 1e-38.
+            rows = rows / rows.sum(-1, keepdims=True)  # Rows may be rounded.
+            rows.flags.writeable = False
+        self.name, self.values, self.parents, self.table = name, values, parents, rows
 
 
 def index(name: str, values: tuple[Hashable, ...], value: Value) -> int:
@@ -80,7 +82,11 @@ def index(name: str, values: tuple[Hashable, ...], value: Value) -> int:
         near = [i for i, x in enumerate(values) if isinstance(x, float) and np.float32(x) == np.float32(value)]
         if len(near) == 1:
             return near[0]
-    raise ValueError(f"{name} has no value {value!r:.99}; it has {listed(values)}.")
+    written = [x for x in values if isinstance(value, str) != isinstance(x, str) and str(x) == str(value)]
+    if written:
+        kinds = "a string" if isinstance(written[0], str) else "a number", type(value).__name__
+        raise ValueError(f"{name} has no value {value!r}: its value {written[0]!r} is {kinds[0]}, not {kinds[1]}.")
+    raise ValueError(f"{name} has no value {value!r:.99}; it has {listed([repr(x) for x in values])}.")
 
 
 def traced_index(name: str, values: tuple[Hashable, ...], column: Array) -> Int[Array, "..."]:
