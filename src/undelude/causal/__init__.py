@@ -10,6 +10,7 @@
 - `model`: `CausalModel`, its queries and its marginals.
 - `soft`: interventions by a distribution or a policy, evidence by a likelihood.
 - `counterfactual`: worlds that share their exogenous causes; necessity and sufficiency.
+- `effects`: total, direct and indirect effects.
 - `equation`: a variable as a function of its parents and of noise.
 - `answer`: an array of probabilities that names its axes.
 - `information`: mutual information.
@@ -31,6 +32,7 @@ from undelude.causal.answer import Answer
 from undelude.causal.bounds import Bounds, bounds
 from undelude.causal.convert import from_pgmpy, from_pyagrum, to_networkx, to_pgmpy, to_pyagrum
 from undelude.causal.counterfactual import Causation
+from undelude.causal.effects import Effect
 from undelude.causal.equation import Equation
 from undelude.causal.estimand import Estimand
 from undelude.causal.graph import Path
@@ -45,6 +47,7 @@ __all__ = [
     "Bounds",
     "CausalModel",
     "Causation",
+    "Effect",
     "Equation",
     "Estimand",
     "Hedge",

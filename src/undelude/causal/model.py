@@ -16,19 +16,20 @@ from undelude.causal.answer import Answer
 from undelude.causal.compiled import CompiledQuery
 from undelude.causal.contraction import Numbers, backend
 from undelude.causal.derivative import differentiable
+from undelude.causal.effects import AbstractEffects
 from undelude.causal.equation import Equation, in_variables
 from undelude.causal.estimand import Estimand, written_query
 from undelude.causal.graph import Paths
 from undelude.causal.identification import identify
 from undelude.causal.names import Graph, Names, as_names, check_names, listed
 from undelude.causal.positivity import undefined
-from undelude.causal.questions import AbstractQuestions, ImpossibleEvidence
+from undelude.causal.questions import ImpossibleEvidence
 from undelude.causal.soft import Interventions, SoftValues, Values, as_assignment, likelihood_of, other_mechanism
 from undelude.causal.structure import Structure
 from undelude.causal.variable import Variable, index
 
 
-class CausalModel(AbstractQuestions):
+class CausalModel(AbstractEffects):
     """Variables and their mechanisms: a causal Bayesian network.
 
     Seeing conditions. Doing is surgery: it removes the mechanisms of the done variables and holds these fixed.
