@@ -13,6 +13,7 @@ from processes import arm, opening
 from undelude._certificate.baselines import BASELINES
 from undelude._certificate.certificate import QUANTITIES
 from undelude._certificate.example_episode import example_episode
+from undelude._certificate.per_episode import implied_belief
 
 KEY = jax.random.key(0)
 # With the rewards of other policies a certificate takes three times as long.
@@ -224,3 +225,15 @@ def test_strict_promotion(frog, baselines):
         agent = ud.TransformerAgent(frog, hidden_size=4, key=KEY)
         agent = ud.teach(frog, agent, ud.Mixed(0.5), key=KEY, steps=1, batch_size=2).agent
         assert ud.certify(frog, agent, key=KEY, num_episodes=4, baselines=baselines).action_kl_do > 0
+
+
+def test_a_belief_is_implied_by_one_decomposition():
+    """Two in one program waited for each other for ever, on `taxi` with 256 episodes; and it is the mixture's weights."""
+    experts, weights = jnp.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]]), jnp.array([0.25, 0.75])
+
+    def belief(experts, policy):
+        return implied_belief(ud.Categorical(log_probs=jnp.log(experts)), ud.Categorical(log_probs=jnp.log(policy)))
+
+    assert str(jax.make_jaxpr(belief)(experts, weights @ experts)).count(" svd[") == 1
+    np.testing.assert_allclose(belief(experts, weights @ experts), weights, atol=1e-6)
+    assert np.isnan(belief(jnp.stack([experts[0]] * 2), experts[0])).all()
