@@ -16,6 +16,7 @@ import pytest
 import undelude as ud
 from undelude._agents.networks.registry import ARCHITECTURES
 from undelude._cli import main
+from undelude._distributions import Symbols
 from undelude._distributions.inversion import invert, num_uniforms
 from undelude._runs import onnx_files
 from undelude._runs.config import Config
@@ -246,6 +247,7 @@ def test_manifest_of_onnx_and_batch(tmp_path):
     assert act["arguments"][-1] == {"name": "uniforms", "shape": [5, 4], "dtype": "float32"}
     assert "the program that calls act draws them" in manifest["random"]["uniforms"]
     assert (manifest["written_as"], manifest["opset"]) == ("onnx", 21)
+    assert [manifest["functions"][name]["operators"].get("LSTM") for name in ("init", "act", "step")] == [None, 1, 2]
     results = functions["act"](*functions["init"](), np.random.default_rng(0).random((5, 4), np.float32))
     assert [[list(x.shape), str(x.dtype)] for x in results] == [[row["shape"], row["dtype"]] for row in act["results"]]
 
@@ -299,6 +301,65 @@ def test_nodes_are_few_and_outputs_named():
     x = np.array([1.0, -2.0, 0.5], np.float32)
     for i in (-1, 2, 9):
         same(onnx_files.read_onnx(model)(x, np.array(i, np.int32)), f(x, i))
+
+
+@needs_onnx
+@pytest.mark.parametrize("batch_size", [None, 3])
+@pytest.mark.parametrize(("name", "kind"), [("lstm", "symbols"), ("lstm", "reals"), ("gru", "parts"), ("gru", "reals")])
+def test_recurrent_cell_is_one_node(name, kind, batch_size, no_type_checks):
+    """A cell that reads symbols, numbers or both is one operator; with all biases, and symbols out of range."""
+    agent = without_compiling(lambda: agent_of(name, process_of(kind)))
+    # Initial biases are zero, and many wrong places of a bias would not be noticed.
+    rng = np.random.default_rng(0)
+    agent = jax.tree.map(lambda x: jnp.asarray(x + rng.uniform(0.1, 0.5, x.shape), x.dtype), agent)
+    m = jax.tree.map(lambda x: jnp.asarray(rng.uniform(-1, 1, x.shape), x.dtype), agent.init(num_rounds=1))
+    o = process_of(kind).task.distribution.sample(KEY)
+    leaves, treedef = jax.tree.flatten((m, o))
+
+    def one(*leaves):
+        m, o = treedef.unflatten(leaves)
+        return jax.tree.leaves(agent.g_O(o, m))
+
+    shift = [-1, 0, 5] if batch_size else [-1]
+    leaves = [jnp.stack([x + k for k in shift]) if batch_size else x + shift[0] for x in leaves]
+    f = jax.vmap(one) if batch_size else one
+    model = onnx_files.convert(f, [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves], "observe")
+    operators = onnx_files.count_operators(model)
+    assert operators[name.upper()] == 1
+    assert not {"Sigmoid", "Tanh", "Split", "Add"} & operators.keys()
+    same(onnx_files.read_onnx(model)(*map(np.asarray, leaves)), jax.jit(f)(*leaves))
+
+
+@needs_onnx
+def test_large_alphabet_is_read_from_its_table(no_type_checks):
+    """An identity matrix of 65 symbols is refused: the graph as converted reads a row of the table."""
+    specs = (Symbols(2), Symbols(65))
+    agent = without_compiling(lambda: ud.GRUAgent(specs, 4, key=KEY))
+    shapes = [jax.ShapeDtypeStruct((4,), jnp.float32), jax.ShapeDtypeStruct((), jnp.int32)]
+    model = onnx_files.convert(lambda m, o: [agent.g_O(o, m)], shapes, "observe")
+    assert "GRU" not in onnx_files.count_operators(model)
+    m, o = np.linspace(-1, 1, 4, dtype=np.float32), np.array(64, np.int32)
+    same(onnx_files.read_onnx(model)(m, o), [agent.g_O(jnp.asarray(o), jnp.asarray(m))])
+
+
+@needs_onnx
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_symbol_without_mass_is_not_drawn(batch_size):
+    """The inverse of a cumulative distribution needs no mask of symbols without mass, and never gives one."""
+    logits = np.array([-np.inf, 0.3, -np.inf, 0.1, -np.inf], np.float32)
+
+    def one(x, u):
+        return [ud.Categorical(logits=x).invert(u)]
+
+    lead = () if batch_size is None else (batch_size,)
+    f = one if batch_size is None else jax.vmap(one)
+    model = onnx_files.convert(f, [jax.ShapeDtypeStruct((*lead, *s), np.float32) for s in ((5,), ())], "act")
+    operators = onnx_files.count_operators(model)
+    assert (operators["Greater"], operators["Where"]) == (1, 1)
+    x = np.broadcast_to(logits, (*lead, 5))
+    for u, want in ((0.0, 1), (0.549, 1), (0.551, 3), (1 - 2**-24, 3)):
+        (a,) = onnx_files.read_onnx(model)(x, np.full(lead, u, np.float32))
+        assert np.all(a == want)
 
 
 def test_missing_package_is_named(tmp_path, monkeypatch):

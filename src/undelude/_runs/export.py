@@ -21,7 +21,7 @@ from undelude._distributions.inversion import invert, num_uniforms
 from undelude._files import sweep, write_atomically
 from undelude._process.host_world import World, check_world
 from undelude._rollout.checks import check_fit
-from undelude._runs.onnx_files import OPSET, check_can_convert, check_equal, convert, read_onnx
+from undelude._runs.onnx_files import OPSET, check_can_convert, check_equal, convert, count_operators, read_onnx
 from undelude._versions import installing, versions
 
 FORMAT = 1
@@ -165,6 +165,8 @@ def export(
     if format == "onnx":
         models = {name: written[f"{name}.onnx"] for name in functions}
         check_equal(flats, models, _draws(agent, named, drawn, batch_size))
+        for name, model in models.items():
+            described[name]["operators"] = count_operators(model)
     manifest = {
         "format": FORMAT,
         "task": process.name,

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 from undelude._checks import one_line
-from undelude._runs.onnx_nodes import rename, simplify
+from undelude._runs.onnx_graph import rename
+from undelude._runs.onnx_nodes import simplify
 from undelude._versions import installing
 
 # Of the operators; ONNX Runtime reads it since 1.20.
@@ -54,8 +56,6 @@ def convert(f: Callable[..., list], arguments: Sequence[jax.ShapeDtypeStruct], n
                 opset=OPSET,
                 enable_double_precision=bool(jax.config.read("jax_enable_x64")),
             )
-        for node in model.graph.node:
-            _use_matmul(node)
         simplify(model, onnx)
         for i, output in enumerate(model.graph.output):
             _name_output(model.graph, output, f"out_{i}", onnx)
@@ -64,6 +64,12 @@ def convert(f: Callable[..., list], arguments: Sequence[jax.ShapeDtypeStruct], n
         # jax2onnx raises many types, NotImplementedError, KeyError and RuntimeError among them.
         raise TypeError(_refusal(name, error)) from error
     return model.SerializeToString()
+
+
+def count_operators(model: bytes) -> dict[str, int]:
+    """Return how often the main graph of an ONNX model has each operator."""
+    graph = _load("onnx").load_from_string(model).graph
+    return dict(sorted(Counter(node.op_type for node in graph.node).items()))
 
 
 def read_onnx(model: bytes) -> Callable[..., list[np.ndarray]]:
@@ -129,13 +135,6 @@ def _refusal(name: str, error: object) -> str:
         f"export: {name} of this agent cannot be written as ONNX: {one_line(str(error))}{kind} "
         'Export it with the format "jax".'
     )
-
-
-def _use_matmul(node: Any) -> None:
-    """Replace an Einsum that is a product of a vector, or of rows, with a matrix: runtimes have faster code for it."""
-    if node.op_type == "Einsum" and [attribute.s for attribute in node.attribute] in ([b"a,ab->b"], [b"ab,bc->ac"]):
-        node.op_type = "MatMul"
-        del node.attribute[:]
 
 
 def _name_output(graph: Any, output: Any, name: str, onnx: Any) -> None:

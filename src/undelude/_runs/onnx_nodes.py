@@ -1,16 +1,14 @@
 """Fewer nodes for the same ONNX function: at batch 1 their number decides the time."""
 
-import dataclasses
-from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from undelude._runs.onnx_cells import gru, lstm
+from undelude._runs.onnx_graph import RESHAPES, Graph, Pattern, bypass, drop_unused
+
 # Operators of shapes, axes and bounds, which the converter writes even for constants.
 FOLDED = ("Add", "Cast", "Concat", "Constant", "Expand", "Gather", "Max", "Min", "Mul", "Range", "Sub")
-# Operators that give the elements of their first input in the same order, if there are as many.
-RESHAPES = ("Expand", "Reshape", "Squeeze", "Unsqueeze")
 # Elements of a folded constant; the runtime computes larger ones, so that the file stays small.
 MAX_FOLDED = 4096
 
@@ -18,7 +16,8 @@ MAX_FOLDED = 4096
 def simplify(model: Any, onnx: Any) -> None:
     """Replace nodes of the main graph, so that fewer compute the same numbers; inputs and outputs stay.
 
-    Constants are folded, and changes of shape merged. A normalisation becomes `LogSoftmax`, and two bounds `Clip`.
+    Constants are folded, and changes of shape merged. A normalisation becomes `LogSoftmax`, two bounds `Clip`, and a
+    recurrent cell `LSTM` or `GRU`.
 
     Args:
         model: an ONNX model, which is changed.
@@ -27,108 +26,21 @@ def simplify(model: Any, onnx: Any) -> None:
     # They are inferred again: a rule may change the type of an index.
     del model.graph.value_info[:]
     while True:
-        graph = _Graph.read(model, onnx)
-        changed = [_replace(graph, node) for node in model.graph.node]
-        changed += [_bypass(graph, node) for node in model.graph.node]
-        _drop_unused(model.graph)
+        graph = Graph.read(model, onnx)
+        changed = [_replace(graph, node) for node in list(model.graph.node)]
+        changed += [bypass(graph, node) for node in model.graph.node]
+        drop_unused(model.graph)
         if not any(changed):
             return
 
 
-def rename(graph: Any, old: str, new: str) -> None:
-    """Give the value `old` the name `new` in all nodes, those of loops and branches included."""
-    for node in graph.node:
-        _swap(node.input, old, new)
-        _swap(node.output, old, new)
-        for inner in _inner(node):
-            rename(inner, old, new)
-    for output in graph.output:
-        if output.name == old:
-            output.name = new
-
-
-@dataclasses.dataclass
-class _Graph:
-    """The main graph of a model, by the names of its values.
-
-    Attributes:
-        model: whose graph it is.
-        onnx: the module.
-        makers: the node that computes a value.
-        constants: values that are known.
-        shapes, types: of values, if they are known.
-        uses: how many nodes and outputs take a value.
-    """
-
-    model: Any
-    onnx: Any
-    makers: dict[str, Any]
-    constants: dict[str, np.ndarray]
-    shapes: dict[str, tuple[int, ...]]
-    types: dict[str, int]
-    uses: Counter[str]
-
-    @classmethod
-    def read(cls, model: Any, onnx: Any) -> "_Graph":
-        """Read the graph of a model."""
-        inferred = onnx.shape_inference.infer_shapes(model).graph
-        values = {x.name: x.type.tensor_type for x in (*inferred.value_info, *inferred.input, *inferred.output)}
-        initial = model.graph.initializer
-        shapes = {name: _shape(x) for name, x in values.items()} | {x.name: tuple(x.dims) for x in initial}
-        return cls(
-            model,
-            onnx,
-            {name: node for node in model.graph.node for name in node.output},
-            {x.name: onnx.numpy_helper.to_array(x) for x in initial},
-            {name: shape for name, shape in shapes.items() if shape is not None},
-            {name: x.elem_type for name, x in values.items()} | {x.name: x.data_type for x in initial},
-            Counter(_inputs(model.graph)) + Counter(output.name for output in model.graph.output),
-        )
-
-    def maker(self, name: str, *kinds: str) -> Any | None:
-        """Return the node that computes `name`, if it is one of these operators."""
-        node = self.makers.get(name)
-        return node if node is not None and node.op_type in kinds else None
-
-    def source(self, name: str) -> str:
-        """Return the first value with the elements of `name`, whose shape may be another."""
-        node = self.maker(name, *RESHAPES)
-        if node is None or not self.same_size(node.input[0], name):
-            return name
-        return self.source(node.input[0])
-
-    def same_size(self, one: str, other: str) -> bool:
-        """Return whether both values have one known number of elements."""
-        a, b = self.shapes.get(one), self.shapes.get(other)
-        return a is not None and b is not None and np.prod(a, dtype=int) == np.prod(b, dtype=int)
-
-    def constant(self, value: np.ndarray, name: str) -> str:
-        """Add a constant and return its name."""
-        if name not in self.constants:
-            self.model.graph.initializer.append(self.onnx.numpy_helper.from_array(value, name))
-            self.constants[name] = value
-        return name
-
-    def set(self, node: Any, kind: str, taken: list[str], **attributes: Any) -> bool:
-        """Let `node` compute its value by another operator; return True."""
-        node.CopyFrom(self.onnx.helper.make_node(kind, taken, list(node.output), **attributes))
-        return True
-
-
-def _shape(kind: Any) -> tuple[int, ...] | None:
-    """Return the shape of a value, if all of it is known."""
-    if not kind.HasField("shape") or not all(d.HasField("dim_value") for d in kind.shape.dim):
-        return None
-    return tuple(d.dim_value for d in kind.shape.dim)
-
-
-def _replace(graph: _Graph, node: Any) -> bool:
+def _replace(graph: Graph, node: Any) -> bool:
     """Replace `node` by the first rule that applies; return whether one does."""
-    rules = (_fold, _reshape, _log_softmax, _clip, _index)
+    rules = (_fold, _reshape, _matmul, _log_softmax, _clip, _index, _bounded, _sample, lstm, gru)
     return len(node.output) == 1 and any(rule(graph, node) for rule in rules)
 
 
-def _fold(graph: _Graph, node: Any) -> bool:
+def _fold(graph: Graph, node: Any) -> bool:
     """Compute a node whose inputs are known."""
     name = node.output[0]
     small = np.prod(graph.shapes.get(name, (MAX_FOLDED + 1,)), dtype=int) <= MAX_FOLDED
@@ -142,7 +54,7 @@ def _fold(graph: _Graph, node: Any) -> bool:
     return graph.set(node, "Identity", [graph.constant(np.asarray(value), f"{name}_folded")])
 
 
-def _reshape(graph: _Graph, node: Any) -> bool:
+def _reshape(graph: Graph, node: Any) -> bool:
     """Merge changes of shape into one, or none if the last shape is the first."""
     name = node.output[0]
     source, shape = graph.source(name), graph.shapes.get(name)
@@ -152,11 +64,10 @@ def _reshape(graph: _Graph, node: Any) -> bool:
         return graph.set(node, "Identity", [source])
     if node.input[0] == source:
         return False
-    target = graph.constant(np.array(shape, np.int64), "_".join(["shape", *map(str, shape)]))
-    return graph.set(node, "Reshape", [source, target])
+    return graph.set(node, "Reshape", [source, graph.shape(shape)])
 
 
-def _log_softmax(graph: _Graph, node: Any) -> bool:
+def _log_softmax(graph: Graph, node: Any) -> bool:
     """Write `y - log sum exp y` along the last axis, where `y = x - max x`, as `LogSoftmax` of x."""
     if node.op_type != "Sub":
         return False
@@ -177,14 +88,14 @@ def _log_softmax(graph: _Graph, node: Any) -> bool:
     return graph.set(node, "LogSoftmax", [y.input[0]], axis=-1)
 
 
-def _is_last(graph: _Graph, reduction: Any) -> bool:
+def _is_last(graph: Graph, reduction: Any) -> bool:
     """Return whether a reduction is along the last axis alone."""
     axes = graph.constants.get(reduction.input[1]) if len(reduction.input) == 2 else None
     shape = graph.shapes.get(reduction.input[0])
     return axes is not None and shape is not None and axes.tolist() in ([-1], [len(shape) - 1])
 
 
-def _clip(graph: _Graph, node: Any) -> bool:
+def _clip(graph: Graph, node: Any) -> bool:
     """Write `min(high, max(low, x))` as `Clip`."""
     high, upper = _bound(graph, node, "Min")
     low, lower = _bound(graph, graph.makers.get(upper), "Max")
@@ -195,7 +106,7 @@ def _clip(graph: _Graph, node: Any) -> bool:
     return graph.set(node, "Clip", [lower, *bounds])
 
 
-def _bound(graph: _Graph, node: Any | None, kind: str) -> tuple[str, str]:
+def _bound(graph: Graph, node: Any | None, kind: str) -> tuple[str, str]:
     """Return a number and a value of which `node` is the `Min` or `Max`; two empty names if it is not."""
     if node is None or node.op_type != kind or len(node.input) != 2:
         return "", ""
@@ -205,7 +116,7 @@ def _bound(graph: _Graph, node: Any | None, kind: str) -> tuple[str, str]:
     return "", ""
 
 
-def _index(graph: _Graph, node: Any) -> bool:
+def _index(graph: Graph, node: Any) -> bool:
     """Clip an index as the 32-bit integer that it is: `Gather` takes both kinds."""
     int32 = graph.onnx.TensorProto.INT32
     cast = graph.maker(node.input[0], "Cast") if node.op_type == "Clip" else None
@@ -217,55 +128,63 @@ def _index(graph: _Graph, node: Any) -> bool:
     return graph.set(node, "Clip", [cast.input[0], *bounds])
 
 
-def _bypass(graph: _Graph, node: Any) -> bool:
-    """Let all nodes take the input of an `Identity`, not its output; return whether one did."""
-    if node.op_type != "Identity" or node.output[0] not in set(_inputs(graph.model.graph)):
+def _bounded(graph: Graph, node: Any) -> bool:
+    """Remove a `Clip` of a value that its bounds hold already, such as the symbol that a sample is."""
+    if node.op_type != "Clip" or not all(x in graph.constants for x in node.input[1:]):
         return False
-    for other in graph.model.graph.node:
-        _swap_inputs(other, node.output[0], node.input[0])
+    least, most = _range(graph, node.input[0])
+    if len(node.input) != 3 or least < graph.constants[node.input[1]] or most > graph.constants[node.input[2]]:
+        return False
+    return graph.set(node, "Identity", [node.input[0]])
+
+
+def _range(graph: Graph, name: str) -> tuple[float, float]:
+    """Return bounds of a value."""
+    if name in graph.constants:
+        return graph.constants[name].min(), graph.constants[name].max()
+    if node := graph.maker(name, "ReduceMin", "ReduceMax", "Identity", *RESHAPES):
+        return _range(graph, node.input[0])
+    if node := graph.maker(name, "Where"):
+        low, high = zip(*(_range(graph, x) for x in node.input[1:]), strict=True)
+        return min(low), max(high)
+    return -np.inf, np.inf
+
+
+# The first symbol whose cumulative probability exceeds a threshold; the sum of a symbol without mass is set to zero.
+_SAMPLE: Pattern = ("ReduceMin", ("Where", ("Greater", "masked", "threshold"), "symbols", "last"), "axes")
+_MASKED: Pattern = ("Where", ("Greater", "p", "zero"), ("CumSum", "p", "axis"), "none")
+_THRESHOLD: Pattern = ("Mul", "u", ("ReduceMax", "masked", "axes"))
+
+
+def _sample(graph: Graph, node: Any) -> bool:
+    """Do without the mask in the first cumulative probability that exceeds a threshold.
+
+    `CumSum` adds in order: a symbol without mass has the sum of the one before, and is never the first.
+    """
+    v: dict[str, str] = {}
+    if not graph.match(node.output[0], _SAMPLE, v) or not graph.match(v["masked"], _MASKED, v):
+        return False
+    found = {"masked": v["masked"]}
+    if not graph.match(graph.source(v["threshold"]), _THRESHOLD, found) or not graph.maker(v["p"], "Exp"):
+        return False
+    cumulative = graph.makers[v["masked"]].input[1]
+    largest = graph.makers[graph.makers[graph.source(v["threshold"])].input[1]]
+    zero = all(x in graph.constants and not graph.constants[x].any() for x in (v["zero"], v["none"]))
+    rising = v["symbols"] in graph.constants and np.all(np.diff(graph.constants[v["symbols"]], axis=-1) > 0)
+    last = len(graph.shapes.get(v["p"], ())) - 1
+    in_order = graph.constants.get(v["axis"]) == last and not any(x.i for x in graph.makers[cumulative].attribute)
+    if not (zero and rising and in_order and _is_last(graph, node) and _is_last(graph, largest)):
+        return False
+    for taker in (graph.makers[graph.makers[node.input[0]].input[0]], largest):
+        taker.input[0] = cumulative
     return True
 
 
-def _swap_inputs(node: Any, old: str, new: str) -> None:
-    _swap(node.input, old, new)
-    for inner in _inner(node):
-        for other in inner.node:
-            _swap_inputs(other, old, new)
-        # A loop or branch may return a value of the main graph.
-        for output in inner.output:
-            if output.name == old:
-                output.name = new
-
-
-def _drop_unused(graph: Any) -> None:
-    """Remove nodes and constants that no output needs."""
-    outputs = {output.name for output in graph.output}
-    while unused := [x for x in graph.node if not (outputs | set(_inputs(graph))) & set(x.output)]:
-        for node in unused:
-            graph.node.remove(node)
-    used = outputs | set(_inputs(graph))
-    for constant in [x for x in graph.initializer if x.name not in used]:
-        graph.initializer.remove(constant)
-
-
-def _inputs(graph: Any) -> Iterator[str]:
-    """Yield the names of the inputs of all nodes, those of loops and branches and their results included."""
-    for node in graph.node:
-        yield from node.input
-        for inner in _inner(node):
-            yield from _inputs(inner)
-            yield from (output.name for output in inner.output)
-
-
-def _inner(node: Any) -> Iterator[Any]:
-    """Yield the graphs of a loop or of branches."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def _swap(names: Any, old: str, new: str) -> None:
-    for i, name in enumerate(names):
-        if name == old:
-            names[i] = new
+def _matmul(graph: Graph, node: Any) -> bool:
+    """Write a product of a vector, or of rows, with a matrix as `MatMul`; for `Einsum` runtimes have slower code."""
+    given = {x.name: graph.onnx.helper.get_attribute_value(x) for x in node.attribute}
+    if node.op_type == "Einsum":
+        plain = given["equation"] in (b"a,ab->b", b"ab,bc->ac")
+    else:
+        plain = node.op_type == "Gemm" and given == {"alpha": 1.0, "beta": 0.0}
+    return plain and graph.set(node, "MatMul", node.input[:2])
