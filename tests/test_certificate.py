@@ -228,7 +228,7 @@ def test_strict_promotion(frog, baselines):
 
 
 def test_a_belief_is_implied_by_one_decomposition():
-    """It holds the weights of the mixture. Two decompositions in one program waited for each other for ever, on `taxi`."""
+    """It holds the weights of the mixture. Two decompositions in a program waited for each other for ever."""
     experts, weights = jnp.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]]), jnp.array([0.25, 0.75])
 
     def belief(experts, policy):
