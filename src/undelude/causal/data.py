@@ -10,7 +10,7 @@ from jaxtyping import Array, Key
 from undelude._checks import check_ordered
 from undelude.causal.graph import topological_order
 from undelude.causal.model import CausalModel
-from undelude.causal.names import AnyGraph, as_graph, listed
+from undelude.causal.names import AnyGraph, as_graph, as_latent, listed
 from undelude.causal.soft import Interventions, as_assignment, other_mechanism
 from undelude.causal.variable import Variable, index
 
@@ -79,14 +79,14 @@ def fit(
     That is the maximum of the likelihood with `prior=0`, and the mean under a symmetric Dirichlet prior otherwise.
 
     Args:
-        graph: a dict that maps each name to its parents, or a `networkx.DiGraph`. All variables are observed.
+        graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`; nothing latent.
         data: a column for each name: a data frame, or a dict of sequences of one length. Others are not used.
         values: the values of a variable in order, where they are not those that its column has, sorted.
         prior: the pseudo-count of each value.
 
     Raises:
-        ValueError: a column is missing, of another length, or has missing values or unknown ones; values of the parents
-            that no row has, with `prior=0`.
+        ValueError: a latent variable, which cannot be counted; a column is missing, of another length, or has missing
+            values or unknown ones; values of the parents that no row has, with `prior=0`.
 
     >>> import undelude as ud
     >>> rows = {"A": [0, 0, 0, 1], "O": ["no", "no", "yes", "yes"]}
@@ -94,6 +94,8 @@ def fit(
     >>> print(model.query("O", do={"A": 0}))
     [0.6 0.4]
     """
+    if latent := as_latent(graph):
+        raise ValueError(f"{listed(latent)} is latent in the graph, and cannot be counted: pass a graph without it.")
     graph = as_graph(graph)
     if not (isinstance(prior, int | float) and 0 <= prior < np.inf):
         raise ValueError(f"prior must be a finite number of 0 or more, not {prior!r}.")
