@@ -12,7 +12,8 @@ import pytest
 import undelude as ud
 from undelude._drawing.beliefs import belief_plot
 from undelude._drawing.colours import VARIABLES
-from undelude._drawing.dag import RADIUS, Panel, draw_dag, route
+from undelude._drawing.dag import RADIUS, draw_dag, route
+from undelude._drawing.panel import Panel
 from undelude._drawing.svg import Svg, symbol
 from undelude._paper.figures import figure_1, figure_2, figure_3
 from undelude._paper.game_tree import Node, children, extensive_form, information_sets
