@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from itertools import islice
 
 from undelude.causal.graph import ancestors, children_of, reach, topological_order, without_arrows_from
-from undelude.causal.moral import minimal_separators
+from undelude.causal.moral import boundary, minimal_separators
 from undelude.causal.names import AnyGraph, Names, Parents, as_graph, as_latent, as_limit, check_names
 
 
@@ -95,7 +95,7 @@ def efficient_adjustment(graph: AnyGraph, a: Names, o: Names, *, latent: Names =
     If all variables are observed, it is the parents of the variables on causal paths, without these and their
     descendants: the set O of Henckel, Perkovic & Maathuis (2022) for linear models and of Rotnitzky & Smucler (2020)
     for others. It still is if those parents alone are observed. Otherwise, if all observed variables are ancestors of
-    the one `a` and the one `o`, it is the minimal set nearest to `o` (Smucler, Sapienza & Rotnitzky 2022).
+    the one `a` and the one `o`, it is the set of those nearest to `o` (Smucler, Sapienza & Rotnitzky 2022).
 
     Args:
         graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
@@ -126,7 +126,7 @@ def efficient_adjustment(graph: AnyGraph, a: Names, o: Names, *, latent: Names =
     observed = set(graph) - set(hidden)
     if len(starts) == len(ends) == 1 and observed <= ancestors(graph, (*starts, *ends)):
         cut = without_causal_arrows(graph, starts, causal)
-        return next(minimal_separators(cut, ends, starts, forbidden=forbidden | set(hidden)))
+        return boundary(cut, *ends, (*starts, *ends), eliminated=(forbidden - set(starts)) | set(hidden))
     return None
 
 

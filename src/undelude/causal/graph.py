@@ -30,7 +30,12 @@ class Path:
 
     def __str__(self) -> str:
         steps = zip(self.arrows, self.nodes[1:], strict=True)
-        return self.nodes[0] + "".join(f" {arrow} {node}" for arrow, node in steps)
+        text = self.nodes[0] + "".join(f" {arrow} {node}" for arrow, node in steps)
+        for node in self.nodes:  # The latent cause of a bidirected edge stands for the edge.
+            x, _, y = node.partition(" <-> ")
+            for u, v in ((x, y), (y, x)):
+                text = text.replace(f"{u} <- {node} -> {v}", f"{u} <-> {v}")
+        return text
 
     def _repr_html_(self) -> str:
         from undelude._report.notebook import of_paths  # In a notebook alone: it needs matplotlib.

@@ -135,14 +135,19 @@ class AbstractGraph(Mapping[str, tuple[str, ...]]):
         return adjustment.adjustment_sets(self, a, o, latent=latent, limit=limit)
 
     def efficient_adjustment(self, a: Names, o: Names, *, latent: Names = ()) -> frozenset[str] | None:
-        """Return the adjustment set of the least asymptotic variance, or None if none is known to be the best.
+        """Return the adjustment set of the least asymptotic variance in every model with this graph.
 
-        See `ud.causal.efficient_adjustment`.
+        It is known if all variables are observed (Henckel, Perkovic & Maathuis 2022; Rotnitzky & Smucler 2020), or the
+        parents of the causal paths are, or all that is observed causes `a` or `o` (Smucler, Sapienza & Rotnitzky 2022).
 
         Args:
             a: the variables intervened on.
             o: the outcomes.
             latent: further variables that cannot be observed.
+
+        Returns:
+            The set; None if there is no adjustment set, if an outcome is not an effect of `a`, or if the best set is
+            not known, and may depend on the numbers.
 
         Raises:
             ValueError: as for `adjustment_sets`.
@@ -154,7 +159,8 @@ class AbstractGraph(Mapping[str, tuple[str, ...]]):
     ) -> tuple[frozenset[str], ...]:
         """Return the minimal sets Z with `P(o | do(a)) = sum_z P(z | a) sum_a' P(o | a', z) P(a')`.
 
-        See `ud.causal.front_door`.
+        Z intercepts all directed paths from `a` to `o`, no back-door path from `a` to Z is open, and `a` blocks all
+        back-door paths from Z to `o` (Pearl 2009, Definition 3.3.3).
 
         Args:
             a: the variables intervened on.
@@ -168,9 +174,11 @@ class AbstractGraph(Mapping[str, tuple[str, ...]]):
         return front_door(self, a, o, latent=latent, limit=limit)
 
     def instruments(self, a: str, o: str, *, latent: Names = ()) -> tuple[Instrument, ...]:
-        """Return the instruments for the total effect of `a` on `o`, each with a set to condition on.
+        """Return the instruments for the total effect of `a` on `o`, each with a minimal set W to condition on.
 
-        See `ud.causal.instruments`, which says what is not found.
+        In a linear model the effect is `cov(z, o | w) / cov(z, a | w)`; in others an instrument bounds it. Each Z that
+        has a set W of ancestors of Z and `o` is found (van der Zander, Textor & Liskiewicz 2015). Another Z may be
+        missing, but some are found if there are any.
 
         Args:
             a: the variable intervened on.

@@ -44,12 +44,24 @@ def markov_blanket(graph: AnyGraph, name: str) -> frozenset[str]:
     latent, parents = as_latent(graph), as_graph(graph)
     (start,), hidden = check_names(parents, {"asked": (name,), "latent": latent})
     topological_order(parents)  # Raises on a cycle.
-    relevant = reach(parents, [x for x in parents if x not in hidden])
-    names = [x for x in parents if x in relevant]
+    return boundary(parents, start, [x for x in parents if x not in hidden], eliminated=hidden)
+
+
+def boundary(graph: Parents, name: str, among: Collection[str], *, eliminated: Collection[str]) -> frozenset[str]:
+    """Return the neighbours of a variable in the moral graph of `among` and their ancestors, after elimination.
+
+    Args:
+        graph: the parents of each variable.
+        name: the variable, which is in `among`.
+        among: names.
+        eliminated: names, whose neighbours are joined to each other; the variable itself stays.
+    """
+    relevant = reach(graph, among)
+    names = [x for x in graph if x in relevant]
     number = {x: i for i, x in enumerate(names)}
-    near = _married({x: parents[x] for x in names}, number)
-    _eliminate(near, _ones(number[x] for x in hidden if x in number))
-    return frozenset(names[i] for i in _bits(near[number[start]]))
+    near = _married({x: graph[x] for x in names}, number)
+    _eliminate(near, _ones(number[x] for x in eliminated if x in number and x != name))
+    return frozenset(names[i] for i in _bits(near[number[name]]))
 
 
 def minimal_separators(
