@@ -1,4 +1,4 @@
-"""What a drawing of a causal graph shows: the graph, the roles of its variables, and both in words."""
+"""The content of a drawing of a causal graph: the graph, the roles of its variables, and both in words."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence

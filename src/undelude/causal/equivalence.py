@@ -33,7 +33,7 @@ def cpdag(graph: AnyGraph) -> EssentialGraph:
     """Return the essential graph, or CPDAG, of the graphs that are Markov equivalent to this one.
 
     These have the same d-separations, so that no observation tells them apart. The colliders whose causes are not
-    adjacent keep their arrows, and Meek's rules (1995) direct what follows from them.
+    adjacent keep their arrows, and Meek's rules (1995) direct further edges.
 
     Args:
         graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
@@ -49,7 +49,7 @@ def cpdag(graph: AnyGraph) -> EssentialGraph:
     directed = {(x, o) for *causes, o in _colliders(parents, near) for x in causes}
     open_ = {frozenset((x, y)) for x in near for y in near[x]} - {frozenset(arrow) for arrow in directed}
     todo = list(directed)
-    while todo:  # A rule can apply anew only to an edge at an end of a new arrow.
+    while todo:  # A rule that did not apply before applies to an edge at an end of a new arrow.
         for x in todo.pop():
             for y in near[x]:
                 if (pair := frozenset((x, y))) not in open_:

@@ -49,7 +49,7 @@ def front_door(
 
 
 class _Search:
-    """What the front-door criterion says of the variables of a graph."""
+    """The front-door criterion for one effect in one graph."""
 
     def __init__(self, graph: Parents, a: frozenset[str], o: frozenset[str]):
         self.graph, self.children, self.a, self.o = graph, children_of(graph), a, o

@@ -1,4 +1,4 @@
-"""What can be asked of a causal graph."""
+"""The questions of causal graphs, as methods."""
 
 import abc
 from collections.abc import Mapping
@@ -176,9 +176,9 @@ class AbstractGraph(Mapping[str, tuple[str, ...]]):
     def instruments(self, a: str, o: str, *, latent: Names = ()) -> tuple[Instrument, ...]:
         """Return the instruments for the total effect of `a` on `o`, each with a minimal set W to condition on.
 
-        In a linear model the effect is `cov(z, o | w) / cov(z, a | w)`; in others an instrument bounds it. Each Z that
-        has a set W of ancestors of Z and `o` is found (van der Zander, Textor & Liskiewicz 2015). Another Z may be
-        missing, but some are found if there are any.
+        In a linear model the effect is `cov(z, o | w) / cov(z, a | w)`; in others an instrument that causes `a` bounds
+        it. Each Z that has a set W of ancestors of Z and `o` is found (van der Zander, Textor & Liskiewicz 2015).
+        Another Z may be missing, but some are found if there are any. Quadratic in the size of the graph.
 
         Args:
             a: the variable intervened on.

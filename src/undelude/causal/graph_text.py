@@ -14,7 +14,7 @@ from undelude.causal.names import Parents, listed
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|<->|->|<-|--|[][{}=,;:]|[^\W\d][\w.]*|-?(?:\.\d+|\d+(?:\.\d*)?)', re.DOTALL)
 SKIPPED = re.compile(r"\s+|//[^\n]*|/\*.*?\*/|#[^\n]*", re.DOTALL)
 EDGES = ("->", "<-", "<->")
-# Whether an attribute of a node makes it latent, by the attribute and its value; dagitty has abbreviations.
+# Attributes of nodes and their values: True if they make the node latent. dagitty has abbreviations.
 LATENT = {(key, x): True for key in ("latent", "unobserved", "l", "u") for x in ("", "yes", "true")}
 LATENT |= {("observed", x): x in ("no", "false") for x in ("", "yes", "true", "no", "false")}
 LATENT |= {(key, x): False for key in ("latent", "unobserved") for x in ("no", "false")}
@@ -213,7 +213,7 @@ class _Reader:
         return found
 
     def mark(self, name: str, attributes: list[tuple[str, str]], place: int) -> None:
-        """Note what the attributes of a node say of it."""
+        """Note whether a node is latent, and roles that the graph does not keep."""
         for key, value in attributes:
             if (key, value) in LATENT:
                 self.latent[name] = LATENT[key, value]

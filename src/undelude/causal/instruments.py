@@ -29,7 +29,7 @@ def instruments(graph: AnyGraph, a: str, o: str, *, latent: Names = ()) -> tuple
 
         effect of a on o = cov(z, o | w) / cov(z, a | w).
 
-    In others an instrument bounds the effect: see `ud.causal.bounds`.
+    In others an instrument that causes `a` bounds the effect: see `ud.causal.bounds`.
 
     For each Z the set nearest to `o` is tried, and no other (van der Zander, Textor & Liskiewicz 2015). It finds every
     Z that has a set W of ancestors of Z and `o`. A further Z may have a set with other variables, which takes time

@@ -61,7 +61,8 @@ class Graph(AbstractGraph):
         graph.topological_order(found)  # Raises on a cycle.
         causes = [f"{x} <-> {y}" for x, y in pairs]
         (hidden,) = check_names(found, {"latent": (*as_latent(given, latent), *causes)})
-        self._parents, self._latent = found, tuple(name for name in found if name in set(hidden))
+        marked = set(hidden)
+        self._parents, self._latent = found, tuple(name for name in found if name in marked)
         self._bidirected = _latent_edges(found, self._latent)
         for cause in causes:
             if cause not in self._bidirected:
