@@ -199,6 +199,14 @@ def test_descendants_of_the_cause_may_serve():
     assert chain.back_door("A", "O") == ({"X"},)
 
 
+def test_joint_interventions_have_causal_paths_of_their_own():
+    """Paths through another cause are not causal paths of the first: W and V, on one, serve."""
+    graph = {"A": (), "W": "A", "C": (), "V": ("W", "C"), "B": "V", "O": ("A", "B", "C")}
+    assert ud.Graph(graph, latent="C").adjustment_sets(("A", "B"), "O") == ({"W", "V"},)
+    below = ud.Graph({"A": (), "M": "A", "D": "M", "B": "D", "O": ("M", "B")})
+    assert below.adjustment_sets(("A", "B"), "O") == ()  # D would block B <- D <- M -> O, and descends from M
+
+
 def test_frog_has_neither_set():
     frog = ud.Graph({"Theta": (), "A": "Theta", "O": ("Theta", "A")}, latent="Theta")
     for ask in (frog.back_door, frog.adjustment_sets, frog.front_door, frog.instruments):
@@ -220,6 +228,12 @@ def test_front_door_set_may_need_a_variable_that_screens_off():
     assert graph.front_door("A", "O") == ({"C", "M"},)
 
 
+def test_candidate_falls_with_the_one_that_screened_it_off():
+    """N <- M <- L -> O: M has a back-door path, so that it is not in the set that would block this one."""
+    parents = {"L": (), "A": (), "M": ("L", "A"), "N": ("A", "M"), "O": ("L", "N")}
+    assert ud.Graph(parents, bidirected=[("A", "O")], latent="L").front_door("A", "O") == ()
+
+
 def test_conditional_instrument_of_the_literature():
     """Z is one given W, its cause (van der Zander, Textor & Liskiewicz 2015)."""
     graph = ud.Graph({"W": (), "Z": "W", "A": "Z", "O": ("A", "W")}, bidirected=[("A", "O")])
@@ -236,6 +250,8 @@ def test_efficient_adjustment_takes_causes_of_the_outcome():
     assert graph.adjustment_sets("A", "O") == ({"Z"},)
     assert graph.efficient_adjustment("O", "A") is None
     assert graph.efficient_adjustment("A", "O", latent="Z") is None
+    proxy = ud.Graph({"A": (), "C": (), "D": "C", "O": ("A", "C")}, latent="C")  # D is better than no set
+    assert proxy.efficient_adjustment("A", "O") is None
     hidden = ud.Graph({"Z": (), "H": "Z", "A": "Z", "O": ("A", "H")}, latent="H")
     assert hidden.efficient_adjustment("A", "O") == {"Z"}
 

@@ -152,9 +152,7 @@ def checked(
 
 def on_causal_paths(graph: Parents, a: Collection[str], o: Collection[str]) -> frozenset[str]:
     """Return the variables, outside `a`, of the directed paths from `a` to `o` that meet `a` at the start alone."""
-    into = {name: () if name in a else parents for name, parents in graph.items()}
-    out = without_arrows_from(graph, a)
-    return (reach(children_of(into), a) & reach(out, o)) - set(a)
+    return (reach(children_of(graph), a) & reach(without_arrows_from(graph, a), o)) - set(a)
 
 
 def without_causal_arrows(graph: Parents, a: Collection[str], causal: Collection[str]) -> Parents:
