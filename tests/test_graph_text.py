@@ -76,8 +76,9 @@ def test_dagitty_of_others():
     assert graph == ud.Graph(parents, bidirected=[("smoking", "tar")], latent=("carry matches", "V"))
     with pytest.warns(UserWarning, match="marks S as selected"):
         assert ud.Graph.from_dagitty("dag { A -> S S [selected] }") == ud.Graph({"A": (), "S": "A"})
-    with pytest.warns(UserWarning, match="marks A as adjusted"):
+    with pytest.warns(UserWarning, match="marks A as adjusted") as caught:
         ud.Graph.from_dagitty("dag { A [adjusted] }")
+    assert caught[0].filename == __file__
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,8 @@ def test_dagitty_of_others():
         ("graph { A -- B }", "line 1 of the graph, at 'graph { A -- B }': the text must begin with digraph"),
         ("digraph {\n A -- B }", "line 2 of the graph, at '-- B }': an undirected edge"),
         ("digraph { subgraph c { A } }", "subgraphs are not read"),
+        ("digraph { A -> subgraph { B C } }", "subgraphs are not read"),
+        ("digraph { A -> node }", "node is a word of the language"),
         ("digraph { A:n -> B }", "ports are not read"),
         ("digraph { A -> B [dir=none] }", "dir=none is not read"),
         ("digraph { A -> B [dir=back] }", "dir=back is not read"),
@@ -177,7 +180,7 @@ def test_tikz():
         r"  \draw[<->, dashed] (n0) to [bend left=45] (n2);",
         r"\end{tikzpicture}",
     ]
-    assert r"\node [dashed] (n2) at (1, -0) {$U$};" in HIDDEN.to_tikz()
+    assert r"\node [dashed] (n2) at (1, 0) {$U$};" in HIDDEN.to_tikz()
     assert r"\draw[<->" not in FRONT_DOOR.to_tikz(do="O")
     odd = ud.Graph({"50% of_a & {b}": (), "Theta_1": ()}).to_tikz()
     assert r"{50\% of\_a \& \{b\}}" in odd

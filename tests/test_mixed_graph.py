@@ -51,7 +51,7 @@ def test_graph_is_a_mapping_to_parents():
     with pytest.raises(AttributeError):
         graph.latent = ("A",)
     with pytest.raises(TypeError, match="does not support item assignment"):
-        graph["O"] = ()
+        graph["O"] = ()  # pyright: ignore[reportIndexIssue]
 
 
 def test_bidirected_edge_is_a_latent_cause():

@@ -126,7 +126,7 @@ def efficient_adjustment(graph: AnyGraph, a: Names, o: Names, *, latent: Names =
     observed = set(graph) - set(hidden)
     if len(starts) == len(ends) == 1 and observed <= ancestors(graph, (*starts, *ends)):
         cut = without_causal_arrows(graph, starts, causal)
-        return boundary(cut, *ends, (*starts, *ends), eliminated=(forbidden - set(starts)) | set(hidden))
+        return boundary(cut, ends[0], (*starts, *ends), eliminated=(forbidden - set(starts)) | set(hidden))
     return None
 
 

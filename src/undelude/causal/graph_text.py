@@ -14,6 +14,7 @@ from undelude.causal.names import Parents, listed
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|<->|->|<-|--|[][{}=,;:]|[^\W\d][\w.]*|-?(?:\.\d+|\d+(?:\.\d*)?)', re.DOTALL)
 SKIPPED = re.compile(r"\s+|//[^\n]*|/\*.*?\*/|#[^\n]*", re.DOTALL)
 EDGES = ("->", "<-", "<->")
+WORDS = ("graph", "digraph", "subgraph", "node", "edge", "strict")
 # Attributes of nodes and their values: True if they make the node latent. dagitty has abbreviations.
 LATENT = {(key, x): True for key in ("latent", "unobserved", "l", "u") for x in ("", "yes", "true")}
 LATENT |= {("observed", x): x in ("no", "false") for x in ("", "yes", "true", "no", "false")}
@@ -128,7 +129,7 @@ class _Reader:
         for role, names in self.skipped.items():
             warnings.warn(
                 f"the graph marks {listed(names)} as {role}, which a graph here does not keep: name it by given=.",
-                stacklevel=5,
+                stacklevel=4,
             )
         latent = tuple(name for name in self.parents if self.latent.get(name))
         return GraphText({name: tuple(found) for name, found in self.parents.items()}, tuple(self.bidirected), latent)
@@ -138,8 +139,6 @@ class _Reader:
         word = self.peek().lower()
         if word == ";":
             self.at += 1
-        elif word == "subgraph":
-            self.fail("subgraphs are not read; write the arrows themselves")
         elif word in ("graph", "node", "edge") and self.peek(1) == "[":
             self.at += 1
             for key, _ in self.attributes():
@@ -178,7 +177,9 @@ class _Reader:
 
     def group(self) -> list[str]:
         """Return the names of a node, or of several in braces."""
-        if self.peek() != "{":
+        if (word := self.peek().lower()) in WORDS:
+            self.fail(f"{word} is a word of the language: subgraphs are not read, and a name like it needs quotes")
+        if word != "{":
             names = [self.name()]
         else:
             self.at += 1
@@ -257,7 +258,7 @@ def tikz(graph: GraphText, done: Collection[str]) -> str:
     lines = [r"\begin{tikzpicture}[>=latex, every node/.style={draw, circle, minimum size=8mm, inner sep=1pt}]"]
     for name, (column, row) in places.items():
         look = "[rectangle, double] " if name in done else "[dashed] " if name in graph.latent else ""
-        at = f"({COLUMN * column:g}, {-ROW * row:g})"
+        at = f"({COLUMN * column:g}, {0 - ROW * row:g})"
         lines.append(rf"  \node {look}({label[name]}) at {at} {{{_tex(name, name in done)}}};")
     for name, found in graph.parents.items():
         for parent in () if name in done else found:
@@ -281,8 +282,7 @@ def _is_crossed(places: dict[str, tuple[float, float]], a: str, b: str) -> bool:
 
 def _quoted(name: str) -> str:
     """Return a name as it stands if it is a word, and otherwise in quotes."""
-    words = ("graph", "digraph", "subgraph", "node", "edge", "strict")
-    if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) and name.lower() not in words:
+    if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) and name.lower() not in WORDS:
         return name
     return '"{}"'.format(name.replace("\\", "\\\\").replace('"', '\\"'))
 

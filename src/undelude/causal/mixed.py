@@ -181,8 +181,7 @@ class Graph(AbstractGraph):
         """
         kept, _ = check_names(self, {"kept": self.observed if names is None else names, "latent": self._latent})
         directed, bidirected = graph.latent_projection(self, [name for name in self if name not in kept])
-        place = {name: i for i, name in enumerate(directed)}
-        return Graph(directed, bidirected=sorted(map(tuple, bidirected), key=lambda p: sorted(map(place.get, p))))
+        return Graph(directed, bidirected=sorted((min(pair), max(pair)) for pair in bidirected))
 
     # ------------------------------------------------------------------------------------------- from and to others
 
