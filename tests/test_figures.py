@@ -12,12 +12,15 @@ import pytest
 import undelude as ud
 from undelude._drawing.beliefs import belief_plot
 from undelude._drawing.colours import VARIABLES
-from undelude._drawing.dag import RADIUS, Panel, draw_dag, layout, route
+from undelude._drawing.dag import RADIUS, draw_dag, route
+from undelude._drawing.panel import Panel
 from undelude._drawing.svg import Svg, symbol
 from undelude._paper.figures import figure_1, figure_2, figure_3
 from undelude._paper.game_tree import Node, children, extensive_form, information_sets
 from undelude._paper.tree_drawing import draw_tree
 from undelude.causal import graph
+from undelude.causal.layout import layout
+from undelude.causal.names import Parents
 
 GAME = ("Theta_1", "A_1", "O_1", "Theta_2", "A_2", "O_2")
 THETAS, ACTIONS, SEEN = ("Theta_1", "Theta_2"), ("A_1", "A_2"), ("A_1", "O_1", "A_2", "O_2")
@@ -222,7 +225,7 @@ GRAPHS = [FROG, {name: GAME[:i] for i, name in enumerate(GAME)}, *map(random_gra
 
 
 @pytest.mark.parametrize("model", GRAPHS)
-def test_every_arrow_is_drawn(model: graph.Graph) -> None:
+def test_every_arrow_is_drawn(model: Parents) -> None:
     heads = [style for style in styles(draw_dag(Panel(model))) if "fill: var(--ink)" in style]
     assert len(heads) == sum(map(len, model.values()))
 
@@ -236,7 +239,7 @@ def test_surgery_removes_arrows(game: ud.CausalModel) -> None:
 
 
 @pytest.mark.parametrize("model", GRAPHS)
-def test_arrows_pass_clear_of_other_nodes(model: graph.Graph) -> None:
+def test_arrows_pass_clear_of_other_nodes(model: Parents) -> None:
     places = {name: np.array(place) * (84.0, 72.0) for name, place in layout(model).items()}
     assert len({tuple(place) for place in places.values()}) == len(model)
     for child, parents in model.items():

@@ -8,7 +8,6 @@ import pytest
 
 from undelude.causal.adjustment import back_door
 from undelude.causal.graph import (
-    Graph,
     Path,
     ancestors,
     d_separated,
@@ -19,12 +18,13 @@ from undelude.causal.graph import (
     paths,
     topological_order,
 )
+from undelude.causal.names import Parents
 
 FROG = {"Theta": (), "A": ("Theta",), "O": ("Theta", "A")}
 M_BIAS = {"U": (), "V": (), "M": ("U", "V"), "A": ("U",), "O": ("V", "A")}
 
 
-def random_graph(rng: np.random.Generator, n: int, density: float) -> Graph:
+def random_graph(rng: np.random.Generator, n: int, density: float) -> Parents:
     """Return a random acyclic graph; its mapping has a random order."""
     names = [f"X{i}" for i in rng.permutation(n)]
     graph = {x: tuple(p for p in names[:i] if rng.random() < density) for i, x in enumerate(names)}
@@ -35,7 +35,7 @@ def subsets(names: list[str]) -> Iterator[tuple[str, ...]]:
     return chain.from_iterable(combinations(names, k) for k in range(len(names) + 1))
 
 
-def simple_paths(graph: Graph, a: str, b: str, walked: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+def simple_paths(graph: Parents, a: str, b: str, walked: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Yield the simple paths from `a` to `b`, by recursion."""
     walked = (*walked, a)
     if a == b:
@@ -46,7 +46,7 @@ def simple_paths(graph: Graph, a: str, b: str, walked: tuple[str, ...] = ()) -> 
             yield from simple_paths(graph, x, b, walked)
 
 
-def below(graph: Graph, name: str) -> set[str]:
+def below(graph: Parents, name: str) -> set[str]:
     """Return the descendants of `name`, including `name`."""
     found = {name}
     while more := {x for x in graph if x not in found and found & set(graph[x])}:
@@ -54,7 +54,7 @@ def below(graph: Graph, name: str) -> set[str]:
     return found
 
 
-def is_blocked(graph: Graph, path: tuple[str, ...], z: set[str]) -> bool:
+def is_blocked(graph: Parents, path: tuple[str, ...], z: set[str]) -> bool:
     """Return whether `z` blocks the path (Pearl 2009, Definition 1.2.3)."""
     for before, node, after in zip(path, path[1:], path[2:], strict=False):
         if before in graph[node] and after in graph[node]:
@@ -65,7 +65,7 @@ def is_blocked(graph: Graph, path: tuple[str, ...], z: set[str]) -> bool:
     return False
 
 
-def joint_of(graph: Graph, rng: np.random.Generator) -> tuple[list[str], np.ndarray]:
+def joint_of(graph: Parents, rng: np.random.Generator) -> tuple[list[str], np.ndarray]:
     """Return the joint distribution of binary variables with random tables."""
     names = list(graph)
     joint = np.ones((2,) * len(names))
@@ -242,7 +242,7 @@ def test_paths_skip_dead_ends():
 # ------------------------------------------------------------------------------------------------------- back door
 
 
-def back_door_by_definition(graph: Graph, a: str, o: str, latent: list[str]) -> list[set[str]]:
+def back_door_by_definition(graph: Parents, a: str, o: str, latent: list[str]) -> list[set[str]]:
     """Return the minimal back-door sets by trying every observed subset (Pearl 2009, Definition 3.3.1)."""
     back_doors = [path for path in simple_paths(graph, a, o) if path[1] in graph[a]]
     forbidden = below(graph, a) | {o} | set(latent)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from undelude.causal.expression import Fraction, Probability, Product, Sum, fraction, product, sum_over
-from undelude.causal.graph import Graph
 from undelude.causal.identification import Estimand, Hedge, NotIdentifiable, identify
 from undelude.causal.model import CausalModel
+from undelude.causal.names import Parents
 from undelude.causal.variable import Variable
 
 FROG = {"Theta": (), "A": ("Theta",), "O": ("Theta", "A")}
@@ -26,7 +26,7 @@ M_BIAS = {"U": (), "V": (), "M": ("U", "V"), "A": ("U",), "O": ("V", "A")}
 class Query(NamedTuple):
     """`P(y | do(x), z)` in a graph with hidden variables."""
 
-    graph: Graph
+    graph: Parents
     latent: tuple[str, ...]
     y: tuple[str, ...]
     x: tuple[str, ...]
@@ -63,7 +63,7 @@ def random_query(rng: np.random.Generator, *, most_seen: int) -> Query:
 class World:
     """Random tables for a graph; the joint distribution before and after surgery is their product."""
 
-    def __init__(self, graph: Graph, rng: np.random.Generator, *, zeros: float = 0.0):
+    def __init__(self, graph: Parents, rng: np.random.Generator, *, zeros: float = 0.0):
         self.names = list(graph)
         self.sizes = {x: int(rng.integers(2, 4)) for x in graph}
         self.tables = {}
@@ -103,7 +103,7 @@ class World:
 
 
 def simple_paths(
-    graph: Graph, a: str, b: str, inner: tuple[str, ...], walked: tuple[str, ...] = ()
+    graph: Parents, a: str, b: str, inner: tuple[str, ...], walked: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, ...]]:
     """Yield the simple paths from `a` to `b` whose nodes in between are in `inner`."""
     walked = (*walked, a)
@@ -115,7 +115,7 @@ def simple_paths(
                 yield from simple_paths(graph, x, b, inner, walked)
 
 
-def projection(graph: Graph, latent: tuple[str, ...]) -> tuple[set[tuple[str, str]], set[frozenset[str]]]:
+def projection(graph: Parents, latent: tuple[str, ...]) -> tuple[set[tuple[str, str]], set[frozenset[str]]]:
     """Return the arrows and bidirected pairs among the observed variables, from the definition by paths."""
     arrows, pairs = set(), set()
     for u, v in combinations([x for x in graph if x not in latent], 2):
@@ -143,7 +143,7 @@ def is_c_forest(
     return bool(nodes) and joined == nodes and max(sources.values(), default=1) == 1 and roots == nodes - set(sources)
 
 
-def is_hedge(hedge: Hedge, graph: Graph, latent: tuple[str, ...]) -> bool:
+def is_hedge(hedge: Hedge, graph: Parents, latent: tuple[str, ...]) -> bool:
     """Return whether it is a hedge for `P(hedge.outcome | do(hedge.do))` (Shpitser & Pearl 2006, Definition 6)."""
     arrows, pairs = projection(graph, latent)
     causes = set(hedge.outcome)

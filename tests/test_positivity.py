@@ -10,11 +10,11 @@ import pytest
 import undelude as ud
 from test_identification import NAPKIN, Query, World, random_query
 from undelude.causal.expression import Fraction, Probability, Product, Sum
-from undelude.causal.names import Graph
+from undelude.causal.names import Parents
 from undelude.causal.positivity import undefined
 
 
-def tables_of(world: World, graph: Graph) -> list[np.ndarray]:
+def tables_of(world: World, graph: Parents) -> list[np.ndarray]:
     """Return the tables of a world, with an axis for each parent and a last one for the variable."""
     found = []
     for name, parents in graph.items():
@@ -78,7 +78,7 @@ def test_undefined_equals_estimand_of_the_joint():
 )
 def test_undefined_parts_of_fractions(expression):
     """Expressions that ID does not return, where A and B each have a value without probability."""
-    graph: Graph = {"A": (), "B": (), "O": ()}
+    graph: Parents = {"A": (), "B": (), "O": ()}
     tables = [np.array([0.0, 1.0]), np.array([1.0, 0.0]), np.array([0.5, 0.5])]
     estimand = ud.Estimand(("O",), ("A", "B"), (), expression, ("A", "B", "O"))
     value = estimand.evaluate(np.einsum("a,b,o->abo", *tables), ("A", "B", "O"))

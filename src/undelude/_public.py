@@ -45,6 +45,7 @@ from undelude.causal.equation import Equation
 from undelude.causal.estimand import Estimand
 from undelude.causal.graph import Path
 from undelude.causal.identification import Hedge, NotIdentifiable, identify
+from undelude.causal.mixed import Graph
 from undelude.causal.model import CausalModel
 from undelude.causal.variable import Variable
 
@@ -72,6 +73,7 @@ __all__ = [
     "Factual",
     "GRUAgent",
     "Given",
+    "Graph",
     "Hedge",
     "HostAgent",
     "InteractionProcess",

@@ -1,8 +1,9 @@
 """Versions of undelude and of the packages that its numbers depend on; names that need an extra, and how to get it."""
 
+import contextlib
 import importlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -20,6 +21,20 @@ def installing(extra: str) -> str:
     'pip install -c constraints.txt ".[hf]", in a clone of undelude'
     """
     return f'pip install -c constraints.txt ".[{extra}]", in a clone of undelude'
+
+
+@contextlib.contextmanager
+def explaining(package: str, extra: str) -> Iterator[None]:
+    """Say how a package is installed, if an import in the block does not find it.
+
+    Args:
+        package: its name in the message.
+        extra: the extra that has it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{package} is not installed: {installing(extra)}.") from error
 
 
 def load(package: str, modules: Mapping[str, str], name: str, how: Mapping[str, str]) -> Any:

@@ -309,7 +309,7 @@ def implied_belief(distributions: AbstractDistribution, policy: AbstractDistribu
     if columns.shape[0] < columns.shape[1]:
         return None
     # One decomposition for both: two at once can wait for each other for ever (LAPACK on the CPU in jaxlib 0.10.2).
-    U, singular, Vt = jnp.linalg.svd(columns, full_matrices=False)
+    U, singular, V = jnp.linalg.svd(columns, full_matrices=False)
     is_unique = singular.min() > MIN_SINGULAR_VALUE
-    belief = jnp.maximum(Vt.T @ ((U.T @ policy.probs) / jnp.where(is_unique, singular, 1.0)), 0.0)
+    belief = jnp.maximum(V.T @ ((U.T @ policy.probs) / jnp.where(is_unique, singular, 1.0)), 0.0)
     return jnp.where(is_unique, belief / belief.sum(), jnp.nan)

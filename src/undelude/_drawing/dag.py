@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -14,8 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon, Rectangle
 
 from undelude._drawing.colours import DO, INK, MUTED, RULE, SEE
+from undelude._drawing.panel import Panel, describe
 from undelude._drawing.svg import FONT, STYLE, WIDTH, Svg, symbol, to_figure
-from undelude.causal.graph import Graph, Path, mutilate, topological_order
+from undelude.causal.graph import Path
+from undelude.causal.layout import layout
 
 # Sizes of nodes, of the layout, and of arrows and flows, in points; dash patterns in line widths.
 RADIUS, HALF, LETTER = 13.0, 12.0, 6.2
@@ -24,6 +26,8 @@ HEAD, GAP, BESIDE = 6.0, 2.0, 5.5
 DOTTED, DASHED = (0, (0.8, 1.8)), (0, (2.2, 1.4))
 # Bends of an arrow to try, as fractions of its length.
 BENDS = (0.0, 0.22, -0.22, 0.3, -0.3, 0.4, -0.4, 0.55, -0.55)
+# Those of a bidirected edge, which runs beside the arrow between its ends.
+ARCS = (0.3, -0.3, 0.4, -0.4, 0.55, -0.55)
 # Number of removed arrows up to which they are drawn.
 MAX_CUT = 4
 
@@ -31,85 +35,7 @@ Point = Float[np.ndarray, " 2"]
 Points = Float[np.ndarray, "_ 2"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Panel:
-    """A graph with the roles of its variables.
-
-    Attributes:
-        graph: the parents of each variable, before surgery.
-        title: text above the graph.
-        latent: names of the latent variables.
-        seen: names of the variables that are conditioned on.
-        done: names of the variables that are intervened on; surgery removes the arrows into them.
-        paths: paths along which information flows or is blocked.
-        above: names of the variables in the top row; by default those without parents.
-    """
-
-    graph: Graph
-    title: str = ""
-    latent: Sequence[str] = ()
-    seen: Sequence[str] = ()
-    done: Sequence[str] = ()
-    paths: Sequence[Path] = ()
-    above: Sequence[str] | None = None
-
-    @property
-    def edges(self) -> tuple[tuple[str, str], ...]:
-        """Pairs `(parent, child)` of the arrows that remain after surgery."""
-        return _edges(mutilate(self.graph, self.done))
-
-    @property
-    def removed(self) -> tuple[tuple[str, str], ...]:
-        """Pairs `(parent, child)` of the arrows that surgery removes."""
-        return tuple(edge for edge in _edges(self.graph) if edge[1] in self.done)
-
-
-def _edges(graph: Graph) -> tuple[tuple[str, str], ...]:
-    return tuple((parent, name) for name, parents in graph.items() for parent in parents)
-
-
-# ------------------------------------------------------------------------------------------------------------- layout
-
-
-def layout(graph: Graph, above: Iterable[str] | None = None) -> dict[str, tuple[float, float]]:
-    """Place each variable in a column, counted to the right, and a row, counted downwards.
-
-    The variables in `above` share the top row, each over the first two of its effects. The column of the others is
-    their depth; within a column, the mean row of their parents orders them.
-
-    Args:
-        graph: the parents of each variable.
-        above: names of the variables in the top row; by default those without parents.
-
-    Returns:
-        `(column, row)` by name.
-
-    >>> layout({"Theta": (), "A": ("Theta",), "O": ("Theta", "A")})
-    {'A': (0.0, 1.0), 'O': (1.0, 1.0), 'Theta': (0.5, 0.0)}
-    """
-    order = topological_order(graph)
-    above = [name for name in order if (not graph[name] if above is None else name in set(above))]
-    if len(above) == len(order):
-        return {name: (float(i), 0.0) for i, name in enumerate(order)}
-    depth: dict[str, int] = {}
-    for name in order:
-        if name not in above:
-            depth[name] = max((depth[parent] + 1 for parent in graph[name] if parent in depth), default=0)
-    places: dict[str, tuple[float, float]] = {}
-    for column in range(max(depth.values()) + 1):
-        layer = [name for name in depth if depth[name] == column]
-        rows = {name: [places[parent][1] for parent in graph[name] if parent in places] for name in layer}
-        layer.sort(key=lambda name: float(np.mean(rows[name])) if rows[name] else 0.0)
-        places |= {name: (float(column), 1.0 + i) for i, name in enumerate(layer)}
-    taken = -math.inf
-    for name in above:
-        effects = [places[child][0] for child in depth if name in graph[child]][:2]
-        taken = max(float(np.mean(effects)) if effects else 0.0, taken + 1)
-        places[name] = (taken, 0.0)
-    return places
-
-
-def route(start: Point, end: Point, others: Points, inside: Point) -> Points:
+def route(start: Point, end: Point, others: Points, inside: Point, bends: Sequence[float] = BENDS) -> Points:
     """Return a line from `start` to `end`, bent just enough to clear `others`, preferably away from `inside`."""
     along = end - start
     aside = np.array([-along[1], along[0]])
@@ -117,7 +43,7 @@ def route(start: Point, end: Point, others: Points, inside: Point) -> Points:
         aside = -aside
     t = np.linspace(0, 1, 61)[:, None]
     best, clearance = None, -math.inf
-    for bend in BENDS:
+    for bend in bends:
         # A quadratic Bezier curve reaches half as far as its control point.
         line = start + t * along + 4 * bend * t * (1 - t) * aside
         clear = float(np.linalg.norm(line[:, None] - others, axis=-1).min()) if len(others) else math.inf
@@ -140,6 +66,7 @@ class _Sheet:
     places: Mapping[str, np.ndarray]
     halves: Mapping[str, tuple[float, float]]
     routes: Mapping[tuple[str, str], Points]
+    arcs: Mapping[tuple[str, str], Points]
 
     def outside(self, line: Points, name: str, gap: float) -> np.ndarray:
         """Return a mask of the points that are further than `gap` from a node."""
@@ -154,6 +81,66 @@ class _Sheet:
         return line[self.outside(line, a, gap) & self.outside(line, b, gap)]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """Where everything in a panel stands, in points, and how large it is."""
+
+    panel: Panel
+    places: Mapping[str, np.ndarray]
+    halves: Mapping[str, tuple[float, float]]
+    routes: Mapping[tuple[str, str], Points]
+    arcs: Mapping[tuple[str, str], Points]
+    size: tuple[float, float]
+
+    @classmethod
+    def of(cls, panel: Panel) -> "_Plan":
+        """Lay out a panel."""
+        places = {name: np.array(p) * (COLUMN, -ROW) for name, p in layout(panel.graph, panel.above).items()}
+        middle = np.mean(list(places.values()), axis=0)
+
+        def line(a: str, b: str, bends: Sequence[float]) -> Points:
+            others = np.array([p for name, p in places.items() if name not in (a, b)]).reshape(-1, 2)
+            return route(places[a], places[b], others, middle, bends)
+
+        routes = {edge: line(*edge, BENDS) for edge in panel.all_edges}
+        arcs = {pair: line(*pair, ARCS) for pair in panel.bidirected}
+        halves = {name: _half(name, panel) for name in places}
+        ends = [p + sign * np.array(halves[name]) for name, p in places.items() for sign in (-1, 1)]
+        drawn = np.vstack([*ends, *routes.values(), *arcs.values()])
+        ring = BESIDE + 4 if panel.paths else 2
+        low, high = drawn.min(0) - ring, drawn.max(0) + ring
+        below = _height_of_legend(panel)
+        width = max(72 * WIDTH, high[0] - low[0] + 2 * MARGIN)
+        height = high[1] - low[1] + below + (TITLE if panel.title else 0)
+        shift = np.array([(width - low[0] - high[0]) / 2, below - low[1]])
+        places = {name: p + shift for name, p in places.items()}
+        routes, arcs = ({edge: way + shift for edge, way in lines.items()} for lines in (routes, arcs))
+        return cls(panel, places, halves, routes, arcs, (width, height))
+
+    def draw(self, axes: Axes) -> None:
+        """Draw the panel on axes, whose units become points."""
+        panel, (width, height) = self.panel, self.size
+        axes.set(xlim=(0, width), ylim=(0, height))
+        axes.axis("off")
+        sheet = _Sheet(axes, self.places, self.halves, self.routes, self.arcs)
+        if panel.title:
+            axes.text(2, height - 9, panel.title, va="center", color=INK)
+        for edge in panel.edges:
+            arrow(axes, sheet.between(sheet.routes[edge], *edge, GAP), INK, 1.0)
+        for edge in panel.removed if len(panel.removed) <= MAX_CUT else ():
+            _draw_removed(sheet, edge)
+        for pair in panel.bidirected:
+            _draw_arc(sheet, pair, RULE if set(pair) & set(panel.done) else INK)
+        for name in self.places:
+            _draw_node(sheet, name, panel)
+        for path in panel.paths:
+            _draw_flow(sheet, path)
+        for i, (label, draw) in enumerate(_legend(panel)):
+            x, y = 4 + (i % 2) * width / 2, _height_of_legend(panel) - MARGIN - LINE * (i // 2 + 0.5)
+            draw(axes, x, y)
+            axes.text(x + 27, y, label, va="center_baseline", color=MUTED)
+
+
 def draw_dag(panel: Panel) -> Svg:
     """Draw a causal Bayesian network as the paper does: latent variables dotted, seen ones shaded, done ones boxed.
 
@@ -163,44 +150,25 @@ def draw_dag(panel: Panel) -> Svg:
     Args:
         panel: the graph and the roles of its variables.
     """
-    places = {name: np.array(p) * (COLUMN, -ROW) for name, p in layout(panel.graph, panel.above).items()}
-    middle = np.mean(list(places.values()), axis=0)
-    routes = {}
-    for a, b in _edges(panel.graph):
-        others = np.array([p for name, p in places.items() if name not in (a, b)]).reshape(-1, 2)
-        routes[a, b] = route(places[a], places[b], others, middle)
-    halves = {name: _half(name, panel) for name in places}
-    legend = _legend(panel)
-    below = LINE * math.ceil(len(legend) / 2) + (MARGIN if legend else 0)
-    ends = [p + sign * np.array(halves[name]) for name, p in places.items() for sign in (-1, 1)]
-    drawn = np.vstack([*ends, *routes.values()])
-    ring = BESIDE + 4 if panel.paths else 2
-    low, high = drawn.min(0) - ring, drawn.max(0) + ring
-    width = max(72 * WIDTH, high[0] - low[0] + 2 * MARGIN)
-    height = high[1] - low[1] + below + (TITLE if panel.title else 0)
-    shift = np.array([(width - low[0] - high[0]) / 2, below - low[1]])
+    plan = _Plan.of(panel)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width / 72, height / 72))
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.set(xlim=(0, width), ylim=(0, height))
-        axes.axis("off")
-        moved = {name: p + shift for name, p in places.items()}
-        sheet = _Sheet(axes, moved, halves, {edge: line + shift for edge, line in routes.items()})
-        if panel.title:
-            axes.text(2, height - 9, panel.title, va="center", color=INK)
-        for edge in panel.edges:
-            arrow(axes, sheet.between(sheet.routes[edge], *edge, GAP), INK, 1.0)
-        for edge in panel.removed if len(panel.removed) <= MAX_CUT else ():
-            _draw_removed(sheet, edge)
-        for name in places:
-            _draw_node(sheet, name, panel)
-        for path in panel.paths:
-            _draw_flow(sheet, path)
-        for i, (label, draw) in enumerate(legend):
-            x, y = 4 + (i % 2) * width / 2, below - MARGIN - LINE * (i // 2 + 0.5)
-            draw(axes, x, y)
-            axes.text(x + 27, y, label, va="center_baseline", color=MUTED)
-        return to_figure(figure, f"network {panel.title} {' '.join(places)}", describe(panel))
+        figure = Figure(figsize=(plan.size[0] / 72, plan.size[1] / 72))
+        plan.draw(figure.add_axes((0, 0, 1, 1)))
+        return to_figure(figure, f"network {panel.title} {' '.join(plan.places)}", describe(panel))
+
+
+def draw_dag_on(panel: Panel, axes: Callable[[float, float], Axes]) -> Axes:
+    """Draw a panel as `draw_dag` does, on the axes that `axes` returns for its width and height in inches."""
+    plan = _Plan.of(panel)
+    found = axes(plan.size[0] / 72, plan.size[1] / 72)
+    plan.draw(found)
+    found.set_aspect("equal")
+    return found
+
+
+def _height_of_legend(panel: Panel) -> float:
+    legend = _legend(panel)
+    return LINE * math.ceil(len(legend) / 2) + (MARGIN if legend else 0)
 
 
 def _half(name: str, panel: Panel) -> tuple[float, float]:
@@ -237,6 +205,14 @@ def _draw_removed(sheet: _Sheet, edge: tuple[str, str]) -> None:
     tick = np.array([line[len(line) // 2 - 1], line[len(line) // 2 + 1]])
     for shift in (-1.6, 1.6):
         _bar(sheet.axes, tick.mean(0) + shift * _unit(tick), _unit(tick), MUTED, 4.5, 1.1)
+
+
+def _draw_arc(sheet: _Sheet, pair: tuple[str, str], colour: str) -> None:
+    """Draw a bidirected edge: from its middle, an arrow to either end."""
+    line = sheet.between(sheet.arcs[pair], *pair, GAP)
+    middle = len(line) // 2
+    for half in (line[middle:], line[: middle + 1][::-1]):
+        arrow(sheet.axes, half, colour, 1.0, dashes=DASHED)
 
 
 def _draw_flow(sheet: _Sheet, path: Path) -> None:
@@ -284,14 +260,16 @@ def _around(center: np.ndarray, a: np.ndarray, b: np.ndarray, side: int) -> Poin
     return center + radius[:, None] * np.column_stack([np.cos(angles), np.sin(angles)])
 
 
-def arrow(axes: Axes, line: Points, colour: str, width: float, *, head: float = HEAD) -> None:
+def arrow(
+    axes: Axes, line: Points, colour: str, width: float, *, head: float = HEAD, dashes: str | tuple = "-"
+) -> None:
     """Draw a line with a head at its end."""
     # The head covers the end of the line, and points along it.
     left = np.append(np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1)[::-1])[::-1], 0)
     shaft = line[left >= head]
     along = _unit(np.array([shaft[-1], line[-1]]))
     base, aside = line[-1] - head * along, np.array([-along[1], along[0]])
-    axes.plot(*np.vstack([shaft, base]).T, color=colour, lw=width, solid_capstyle="butt", zorder=2)
+    axes.plot(*np.vstack([shaft, base]).T, color=colour, lw=width, ls=dashes, solid_capstyle="butt", zorder=2)
     corners = [line[-1], base + 0.42 * head * aside, base - 0.42 * head * aside]
     axes.add_patch(Polygon(corners, fc=colour, ec="none", zorder=2))
 
@@ -311,9 +289,6 @@ def _asides(line: Points) -> Points:
     """Return the unit vector to the left of each point of a line."""
     along = np.gradient(line, axis=0)
     return np.column_stack([-along[:, 1], along[:, 0]]) / np.linalg.norm(along, axis=1, keepdims=True)
-
-
-# --------------------------------------------------------------------------------------------------------------- words
 
 
 def _legend(panel: Panel) -> list[tuple[str, Callable[[Axes, float, float], None]]]:
@@ -338,10 +313,15 @@ def _legend(panel: Panel) -> list[tuple[str, Callable[[Axes, float, float], None
         axes.plot([x, x + 20], [y, y], color=colour, lw=2.0, ls=DASHED, dash_capstyle="butt")
         _bar(axes, np.array([x + 20, y]), np.array([1.0, 0.0]), colour, 4.0, 2.4)
 
+    def joined(axes: Axes, x: float, y: float) -> None:
+        for end in (x, x + 22):
+            arrow(axes, np.linspace((x + 11, y), (end, y), 12), INK, 1.0, dashes=DASHED)
+
     flows = {flow_colour(path) for path in panel.paths if path.is_open}
     blocked = [path for path in panel.paths if not path.is_open]
     entries = [
         (panel.latent, "latent", node("latent")),
+        (panel.bidirected, "latent common cause", joined),
         (panel.seen, "seen", node("seen")),
         (panel.done, "done", node("done")),
         (SEE in flows, "flows back into causes", flow(SEE)),
@@ -349,28 +329,3 @@ def _legend(panel: Panel) -> list[tuple[str, Callable[[Axes, float, float], None
         (blocked, "is blocked", stopped),
     ]
     return [(label, draw) for used, label, draw in entries if used]
-
-
-def describe(panel: Panel) -> str:
-    """Describe a panel in words: its arrows, the roles of its variables, the flow of information."""
-    sentences = [f"Causal Bayesian network of {_and(panel.graph)}."]
-    children = {a: [child for parent, child in panel.edges if parent == a] for a in panel.graph}
-    arrows = [f"from {symbol(a)} to {_and(found)}" for a, found in children.items() if found]
-    sentences += [f"Arrows: {'; '.join(arrows)}."] if arrows else []
-    for role in ("latent", "seen", "done"):
-        if names := getattr(panel, role):
-            sentences.append(f"{role.capitalize()}: {_and(names)}.")
-    if panel.removed:
-        sentences.append(f"Surgery removed {_and(f'{symbol(a)} → {symbol(b)}' for a, b in panel.removed)}.")
-    for path in panel.paths:
-        steps = zip(path.arrows, path.nodes[1:], strict=True)
-        way = symbol(path.nodes[0]) + "".join(f" {'→' if to == '->' else '←'} {symbol(name)}" for to, name in steps)
-        sentences.append(
-            f"Information flows along {way}." if path.is_open else f"{way} is blocked at {_and(path.blocked_by)}."
-        )
-    return " ".join(sentences)
-
-
-def _and(names: Iterable[str]) -> str:
-    *most, last = map(symbol, names)
-    return f"{', '.join(most)} and {last}" if most else last

@@ -1,6 +1,7 @@
 """Drawings of Figures 1 to 4; those of Figures 1 to 3 are drawn from causal models."""
 
-from undelude._drawing.dag import Panel, draw_dag
+from undelude._drawing.dag import draw_dag
+from undelude._drawing.panel import Panel
 from undelude._drawing.svg import Svg, symbol
 from undelude._paper.computation_drawing import PANELS, draw_computation
 from undelude._paper.game_tree import extensive_form, information_sets

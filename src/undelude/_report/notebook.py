@@ -1,4 +1,4 @@
-"""What a notebook shows of a certificate, episodes, a causal model and its paths: HTML that carries its own style."""
+"""What a notebook shows of a certificate, episodes, causal models, graphs and paths: HTML with its own style."""
 
 import itertools
 import re
@@ -19,17 +19,21 @@ from undelude._certificate.notes import describe_notes
 from undelude._certificate.numbers import with_error
 from undelude._certificate.verdict import judge
 from undelude._drawing.charts import distances, dots
-from undelude._drawing.dag import Panel, draw_dag
+from undelude._drawing.dag import draw_dag
+from undelude._drawing.panel import panel_of
 from undelude._drawing.svg import STYLE, WIDTH, to_figure
 from undelude._process.episodes import EXPERT, Episodes
 from undelude.causal.answer import Answer
 from undelude.causal.graph import Path
+from undelude.causal.mixed import Graph
 from undelude.causal.model import CausalModel
 
 # Episodes and rounds that are shown.
 MOST_EPISODES, MOST_ROUNDS = 4, 24
 # Paths that are shown; there can be exponentially many.
 MOST_PATHS = 12
+# Variables up to which a graph is drawn.
+MOST_NODES = 60
 ARROWS = {"->": "&rarr;", "<-": "&larr;"}
 LEGEND = (
     '<p class="aside">Actions: <span class="do">blue</span> is marked do, an intervention, which says nothing about '
@@ -119,7 +123,7 @@ def _are_symbols(x: Any, mask: np.ndarray) -> bool:
 def of_model(model: CausalModel) -> str:
     """Return the graph of a model, hidden variables dotted, and the values and parents of each variable."""
     graph, structure = model.graph, model.structure
-    drawn = draw_dag(Panel(graph, latent=structure.hidden)).svg
+    drawn = _drawn(graph)
     rows = [
         [name, ", ".join(map(str, values)), ", ".join(graph[name])]
         for name, values in zip(graph, structure.values, strict=True)
@@ -133,6 +137,18 @@ def of_answer(answer: Answer) -> str:
         return _page(f"<pre>{escape(str(answer))}</pre>")
     head, rows = answer.table()
     return _page(_table(head, rows) if len(answer.names) > 1 else _table(["", *head], [["P", *row] for row in rows]))
+
+
+def of_graph(graph: Graph) -> str:
+    """Return the drawing of a graph."""
+    return _page(_drawn(graph))
+
+
+def _drawn(graph: Graph) -> str:
+    if len(graph) > MOST_NODES:
+        what = f"{_count(len(graph), 'variable')} and {_count(len(graph.arrows), 'arrow')}"
+        return f'<p class="aside">{what}: too many to draw; at most {MOST_NODES} variables.</p>'
+    return draw_dag(panel_of(graph)).svg if graph else "<p>No variables.</p>"
 
 
 def of_paths(paths: Iterable[Path]) -> str:

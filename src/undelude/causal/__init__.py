@@ -20,7 +20,12 @@
 - `learning`: the mechanisms of a graph from data, and standard errors of what they answer.
 - `convert`: from and to the models of pgmpy and pyAgrum, which read and write files, and graphs of networkx.
 - `compiled`: queries compiled for batches of values.
-- `adjustment`: minimal back-door sets.
+- `moral`: moral graphs, and in them Markov blankets and the minimal sets that separate variables.
+- `adjustment`: back-door and other adjustment sets, and the efficient one.
+- `front_door`, `instruments`: front-door sets; instruments with the sets to condition on.
+- `equivalence`: Markov equivalence, and the essential graph.
+- `mixed`: `Graph`, with directed and bidirected edges; `graph_questions`: its questions.
+- `graph_text`: graphs in DOT, in dagitty's language and as TikZ; `layout`: where their variables stand.
 - `identification`: the ID and IDC algorithms, and the hedge if an effect is not identifiable.
 - `bounds`: of an effect that is not identifiable, by linear programs.
 - `expression`: sums, products and fractions of observed probabilities, simplified.
@@ -34,10 +39,13 @@ from undelude.causal.convert import from_pgmpy, from_pyagrum, to_networkx, to_pg
 from undelude.causal.counterfactual import Causation
 from undelude.causal.effects import Effect
 from undelude.causal.equation import Equation
+from undelude.causal.equivalence import EssentialGraph
 from undelude.causal.estimand import Estimand
 from undelude.causal.graph import Path
 from undelude.causal.identification import Hedge, NotIdentifiable, identify
+from undelude.causal.instruments import Instrument
 from undelude.causal.learning import fit, standard_error
+from undelude.causal.mixed import Graph
 from undelude.causal.model import CausalModel
 from undelude.causal.sampling import sample
 from undelude.causal.variable import Variable
@@ -49,8 +57,11 @@ __all__ = [
     "Causation",
     "Effect",
     "Equation",
+    "EssentialGraph",
     "Estimand",
+    "Graph",
     "Hedge",
+    "Instrument",
     "NotIdentifiable",
     "Path",
     "Variable",

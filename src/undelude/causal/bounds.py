@@ -26,7 +26,7 @@ from undelude.causal.graph import (
     topological_order,
 )
 from undelude.causal.identification import NotIdentifiable, identify
-from undelude.causal.names import AnyGraph, Graph, Names, as_graph, as_names, check_names, listed
+from undelude.causal.names import AnyGraph, Names, Parents, as_graph, as_latent, as_names, check_names, listed
 
 # Joint responses, and nonzero entries of the equations, above which a program would take too much memory.
 MAX_RESPONSES, MAX_ENTRIES = 100_000, 50_000_000
@@ -64,7 +64,7 @@ def bounds(
     nothing but `do` and `asked` is observed, and those of Balke and Pearl (1997) with an instrument.
 
     Args:
-        graph: a dict that maps each name to its parents, or a `networkx.DiGraph`.
+        graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
         asked: a name or several, in order.
         do: the index of the value of each variable intervened on.
         joint: probabilities or counts, with an axis for each name.
@@ -82,7 +82,7 @@ def bounds(
     >>> print(found.low.round(2), found.high.round(2))
     [0.16 0.64] [0.36 0.84]
     """
-    graph = as_graph(graph)
+    latent, graph = as_latent(graph, latent), as_graph(graph)
     asked, names = (as_names(x, order="the axes of a table follow the order of the names") for x in (asked, names))
     if not isinstance(do, Mapping):
         raise ValueError(f"do must be a dict of the index of a value by name, such as do={{'A': 1}}, not {do!r:.99}.")
@@ -92,7 +92,7 @@ def bounds(
     check_names(graph, {"latent": latent, "asked": asked, "done": tuple(do)})
     check_names(graph, {"observed": names, "latent": latent})
     table = np.asarray(as_numbers(joint, "joint"), float)
-    if left := [name for name in graph if name not in names and name not in as_names(latent)]:
+    if left := [name for name in graph if name not in names and name not in latent]:
         raise ValueError(f"{listed(left)} is neither observed nor latent: name it by latent=, or give it an axis.")
     if table.ndim != len(names):
         raise ValueError(f"the joint has {table.ndim} axes, and there are {len(names)} names: {listed(names)}.")
@@ -111,7 +111,7 @@ def bounds(
         value = estimand.evaluate(table, names)[(..., *do.values())]
         if not np.isnan(value).any():
             return Bounds(value, value, is_sharp=True)
-    return _Problem(graph, as_names(latent), table / table.sum(), names, asked, do).bounds()
+    return _Problem(graph, latent, table / table.sum(), names, asked, do).bounds()
 
 
 class _Problem:
@@ -119,7 +119,7 @@ class _Problem:
 
     def __init__(
         self,
-        graph: Graph,
+        graph: Parents,
         latent: tuple[str, ...],
         joint: np.ndarray,
         names: tuple[str, ...],
@@ -229,7 +229,7 @@ class Responses:
         number: of joint responses.
     """
 
-    def __init__(self, members: Sequence[str], parents: Graph, sizes: Mapping[str, int]):
+    def __init__(self, members: Sequence[str], parents: Parents, sizes: Mapping[str, int]):
         self.members, self.parents = tuple(members), parents
         self.parent_sizes = {x: tuple(sizes[name] for name in parents[x]) for x in members}
         counts = {x: sizes[x] ** math.prod(self.parent_sizes[x]) for x in members}
@@ -277,7 +277,7 @@ def _least(cost: np.ndarray, equations: Any, right: np.ndarray) -> float:
     return float(found.fun)
 
 
-def _has_one_cause(graph: Graph, latent: tuple[str, ...], component: frozenset[str]) -> bool:
+def _has_one_cause(graph: Parents, latent: tuple[str, ...], component: frozenset[str]) -> bool:
     """Return whether one latent variable reaches all of a component by ways through latent variables alone."""
     children = children_of(graph)
     through = {name: children[name] if name in latent else () for name in graph}

@@ -7,14 +7,14 @@ import numpy as np
 from jaxtyping import Int
 
 from undelude._checks import check_ordered
-from undelude.causal.names import Graph, listed
+from undelude.causal.names import Parents, listed
 
 # Values by name: a data frame, or a dict of columns.
 Columns = Mapping[str, Any]
 Domains = Mapping[str, tuple[Hashable, ...]]
 
 
-def domains_of(graph: Graph, data: Columns, values: Mapping[str, Sequence[Hashable]] | None) -> Domains:
+def domains_of(graph: Parents, data: Columns, values: Mapping[str, Sequence[Hashable]] | None) -> Domains:
     """Return the values of each variable: those that are given, or those of its column, sorted.
 
     Args:

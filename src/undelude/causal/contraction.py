@@ -23,7 +23,7 @@ from jaxtyping import Array
 
 from undelude._tree import is_concrete
 from undelude.causal.graph import ancestors, mutilate
-from undelude.causal.names import Graph
+from undelude.causal.names import Parents
 from undelude.causal.order import Axes, Step, plan
 
 # Smallest trusted entry of a table whose largest is 1, in double and in single precision: a product of two such entries
@@ -82,7 +82,7 @@ class Terms:
 
     def __init__(
         self,
-        graph: Graph,
+        graph: Parents,
         sizes: Mapping[str, int],
         asked: tuple[str, ...],
         see: tuple[str, ...],

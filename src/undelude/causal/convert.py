@@ -3,14 +3,13 @@
 pgmpy and pyAgrum read and write BIF, XMLBIF, NET and UAI: `from_pyagrum(pyagrum.loadBN("alarm.bif"))`.
 """
 
-import contextlib
 import warnings
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
 
-from undelude._versions import installing
+from undelude._versions import explaining
 from undelude.causal.model import CausalModel
 from undelude.causal.variable import Variable
 
@@ -61,7 +60,7 @@ def to_pgmpy(model: CausalModel) -> Any:
     Args:
         model: of which hidden variables are latent in the network.
     """
-    with _saying_how("pgmpy"):
+    with explaining("pgmpy", "networks"):
         from pgmpy.factors.discrete import TabularCPD
         from pgmpy.models import DiscreteBayesianNetwork
 
@@ -119,7 +118,7 @@ def to_pyagrum(model: CausalModel) -> Any:
         ValueError: two values of a variable have the same label.
         ModuleNotFoundError: pyAgrum is not installed.
     """
-    with _saying_how("pyAgrum"):
+    with explaining("pyAgrum", "networks"):
         import pyagrum
 
     network = pyagrum.BayesNet()
@@ -136,23 +135,8 @@ def to_pyagrum(model: CausalModel) -> Any:
 
 
 def to_networkx(model: CausalModel) -> Any:
-    """Return the graph of a model as a `networkx.DiGraph`, which functions of graphs take as it is."""
-    with _saying_how("networkx"):
-        import networkx
-
-    graph = networkx.DiGraph()
-    graph.add_nodes_from(model.graph)
-    graph.add_edges_from((parent, name) for name, parents in model.graph.items() for parent in parents)
-    return graph
-
-
-@contextlib.contextmanager
-def _saying_how(package: str) -> Iterator[None]:
-    """Say how a package is installed that an import in the block misses."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{package} is not installed: {installing('networks')}.") from error
+    """Return the graph of a model as a `networkx.DiGraph`: `model.graph.to_networkx()`."""
+    return model.graph.to_networkx()
 
 
 def _name(node: Hashable) -> str:

@@ -251,9 +251,7 @@ class _Latex(_Text):
     times = r" \, "
 
     def name(self, name: str) -> str:
-        stem, _, index = name.partition("_")
-        stem = f"\\{stem}" if _GREEK.fullmatch(stem) else stem if len(stem) == 1 else f"\\mathrm{{{stem}}}"
-        return f"{stem}_{{{index.replace('_', ',')}}}" if index else stem
+        return latex_name(name)
 
     def probability(self, of: str, given: str) -> str:
         return f"P({of} \\mid {given})" if given else f"P({of})"
@@ -269,6 +267,13 @@ class _Latex(_Text):
 
     def bracket(self, text: str, x: Expression) -> str:
         return text if isinstance(x, Fraction) else f"\\Big({text}\\Big)"
+
+
+def latex_name(name: str) -> str:
+    """Return a variable's name in LaTeX, for mathematics: a Greek letter, or upright if it has several letters."""
+    stem, _, index = name.partition("_")
+    stem = f"\\{stem}" if _GREEK.fullmatch(stem) else stem if len(stem) == 1 else f"\\mathrm{{{stem}}}"
+    return f"{stem}_{{{index.replace('_', ',')}}}" if index else stem
 
 
 def written_query(outcome: Iterable[str], do: Iterable[str], see: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
-from undelude.causal.names import AnyGraph, Graph, Names, as_graph, check_names
+from undelude.causal.names import AnyGraph, Names, Parents, as_graph, as_latent, check_names
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,12 @@ class Path:
 
     def __str__(self) -> str:
         steps = zip(self.arrows, self.nodes[1:], strict=True)
-        return self.nodes[0] + "".join(f" {arrow} {node}" for arrow, node in steps)
+        text = self.nodes[0] + "".join(f" {arrow} {node}" for arrow, node in steps)
+        for node in self.nodes:  # The latent cause of a bidirected edge stands for the edge.
+            x, _, y = node.partition(" <-> ")
+            for u, v in ((x, y), (y, x)):
+                text = text.replace(f"{u} <- {node} -> {v}", f"{u} <-> {v}")
+        return text
 
     def _repr_html_(self) -> str:
         from undelude._report.notebook import of_paths  # In a notebook alone: it needs matplotlib.
@@ -64,7 +69,7 @@ def topological_order(graph: AnyGraph) -> tuple[str, ...]:
     """Return the names with parents before children, otherwise in the order of the mapping.
 
     Args:
-        graph: a dict that maps each name to its parents, or a `networkx.DiGraph`.
+        graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
 
     Raises:
         ValueError: a cycle, which the message spells out; an unknown parent.
@@ -91,7 +96,7 @@ def topological_order(graph: AnyGraph) -> tuple[str, ...]:
     return tuple(order)
 
 
-def _cycle(graph: Graph, left: set[str]) -> list[str]:
+def _cycle(graph: Parents, left: set[str]) -> list[str]:
     """Return a cycle within `left`, in which every node has a parent.
 
     It begins and ends with the node that comes first in the graph.
@@ -112,7 +117,7 @@ def ancestors(graph: AnyGraph, names: Names) -> frozenset[str]:
     """Return the ancestors of `names`, and `names` themselves.
 
     Args:
-        graph: a dict that maps each name to its parents, or a `networkx.DiGraph`.
+        graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
         names: a name or several.
 
     Raises:
@@ -127,7 +132,7 @@ def descendants(graph: AnyGraph, names: Names) -> frozenset[str]:
     """Return the descendants of `names`, and `names` themselves.
 
     Args:
-        graph: a dict that maps each name to its parents, or a `networkx.DiGraph`.
+        graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
         names: a name or several.
 
     Raises:
@@ -142,7 +147,7 @@ def mutilate(graph: AnyGraph, do: Names) -> dict[str, tuple[str, ...]]:
     """Return the mutilated graph: surgery removes the arrows into `do` (Pearl 2009, Section 3.2.3).
 
     Args:
-        graph: a dict that maps each name to its parents, or a `networkx.DiGraph`.
+        graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
         do: the variables intervened on.
 
     Raises:
@@ -156,12 +161,12 @@ def mutilate(graph: AnyGraph, do: Names) -> dict[str, tuple[str, ...]]:
     return {name: () if name in done else parents for name, parents in graph.items()}
 
 
-def without_arrows_from(graph: Graph, names: Collection[str]) -> dict[str, tuple[str, ...]]:
+def without_arrows_from(graph: Parents, names: Collection[str]) -> dict[str, tuple[str, ...]]:
     """Return the graph without the arrows out of `names`."""
     return {child: tuple(parent for parent in parents if parent not in names) for child, parents in graph.items()}
 
 
-def children_of(graph: Graph) -> dict[str, tuple[str, ...]]:
+def children_of(graph: Parents) -> dict[str, tuple[str, ...]]:
     """Return the children of each variable."""
     children: dict[str, list[str]] = {name: [] for name in graph}
     for name, parents in graph.items():
@@ -191,7 +196,7 @@ def d_separated(graph: AnyGraph, a: Names, b: Names, *, given: Names = (), do: N
     except variables in `a` or `b`. Linear in the size of the graph.
 
     Args:
-        graph: a dict that maps each name to its parents, or a `networkx.DiGraph`.
+        graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
         a: a name or several.
         b: a name or several.
         given: the variables conditioned on.
@@ -232,7 +237,7 @@ def paths(graph: AnyGraph, a: str, b: str, *, given: Names = (), do: Names = ())
     The number of paths can be exponential; take some of them with `itertools.islice`.
 
     Args:
-        graph: a dict that maps each name to its parents, or a `networkx.DiGraph`.
+        graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
         a: a name.
         b: a name.
         given: the variables conditioned on.
@@ -292,8 +297,8 @@ def paths(graph: AnyGraph, a: str, b: str, *, given: Names = (), do: Names = ())
 
 
 def _separation(
-    graph: Graph, a: Names, b: Names, given: Names, do: Names
-) -> tuple[tuple[str, ...], tuple[str, ...], frozenset[str], Graph]:
+    graph: Parents, a: Names, b: Names, given: Names, do: Names
+) -> tuple[tuple[str, ...], tuple[str, ...], frozenset[str], Parents]:
     """Return `a` and `b` as tuples, the conditioning set, and the mutilated graph."""
     topological_order(graph)  # Raises on a cycle.
     start, end, seen = check_names(graph, {"on the one side": a, "on the other side": b, "given": given})
@@ -304,15 +309,17 @@ def _separation(
 # -------------------------------------------------------------------------------------------- hidden variables
 
 
-def latent_projection(graph: AnyGraph, latent: Names) -> tuple[dict[str, tuple[str, ...]], frozenset[frozenset[str]]]:
+def latent_projection(
+    graph: AnyGraph, latent: Names = ()
+) -> tuple[dict[str, tuple[str, ...]], frozenset[frozenset[str]]]:
     """Return the projection of the graph on its observed variables (Verma & Pearl 1990).
 
     It has `u -> v` if a directed path from `u` to `v` passes through latent variables only, and `u <-> v` if a latent
     variable has such paths to both.
 
     Args:
-        graph: a dict that maps each name to its parents, or a `networkx.DiGraph`.
-        latent: the variables that cannot be observed.
+        graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
+        latent: the variables that cannot be observed, besides those of a `ud.Graph`.
 
     Returns:
         The observed parents of each observed variable, and the pairs joined by `<->`.
@@ -324,7 +331,7 @@ def latent_projection(graph: AnyGraph, latent: Names) -> tuple[dict[str, tuple[s
     >>> directed, [sorted(pair) for pair in bidirected]
     ({'A': (), 'O': ('A',)}, [['A', 'O']])
     """
-    graph = as_graph(graph)
+    latent, graph = as_latent(graph, latent), as_graph(graph)
     (latent,) = check_names(graph, {"latent": latent})
     hidden = set(latent)
     # The variables from which a path through latent variables only leads to a variable.

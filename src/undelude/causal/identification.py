@@ -21,7 +21,8 @@ from undelude.causal.graph import (
     topological_order,
     without_arrows_from,
 )
-from undelude.causal.names import AnyGraph, Graph, Names, as_graph, as_names, check_names
+from undelude.causal.names import AnyGraph, Names, as_graph, as_latent, as_names, check_names
+from undelude.causal.names import Parents as Graph
 
 # Clause of a message.
 _ORDER = "the axes of `Estimand.evaluate` follow the order of outcome, see and do"
@@ -106,7 +107,7 @@ def identify(graph: AnyGraph, outcome: Names, *, do: Names = (), see: Names = ()
     >>> print(identify({"Z": (), "A": ("Z",), "O": ("A", "Z")}, "O", do="A"))
     sum_Z P(O | A, Z) P(Z)
     """
-    graph = as_graph(graph)
+    latent, graph = as_latent(graph, latent), as_graph(graph)
     outcome, do, see = (as_names(names, order=_ORDER) for names in (outcome, do, see))
     asked, done, seen, hidden = check_names(graph, {"asked": outcome, "done": do, "seen": see, "latent": latent})
     if not asked:

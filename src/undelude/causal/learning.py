@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from undelude.causal.answer import Answer
 from undelude.causal.columns import Columns, domains_of, positions
 from undelude.causal.model import CausalModel
-from undelude.causal.names import AnyGraph, Graph, as_graph, listed
+from undelude.causal.names import AnyGraph, Parents, as_graph, as_latent, listed
 from undelude.causal.variable import Variable
 
 # The largest number of ways in which the missing values of one row can be filled, and of entries held at once.
@@ -43,15 +43,16 @@ def fit(
     are missing at random, given the others of their row. It finds a local maximum.
 
     Args:
-        graph: a dict that maps each name to its parents, or a `networkx.DiGraph`. All variables are observed.
+        graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`; nothing latent.
         data: a column for each name: a data frame, or a dict of sequences of one length. Others are not used.
         values: the values of a variable in order, where they are not those that its column has, sorted.
         prior: the pseudo-count of each value.
         missing: whether to refuse missing values (None, nan), or to average over them.
 
     Raises:
-        ValueError: a column is missing, of another length, or has missing values or unknown ones; values of the parents
-            that no row has, with `prior=0`; a row in which too much is missing.
+        ValueError: a latent variable, which cannot be counted; a column is missing, of another length, or has missing
+            values or unknown ones; values of the parents that no row has, with `prior=0`; a row in which too much is
+            missing.
 
     >>> import undelude as ud
     >>> rows = {"A": [0, 0, 0, 1], "O": ["no", "no", "yes", "yes"]}
@@ -60,6 +61,8 @@ def fit(
     O=no  O=yes
      0.6    0.4
     """
+    if latent := as_latent(graph):
+        raise ValueError(f"{listed(latent)} is latent in the graph, and cannot be counted: pass a graph without it.")
     graph = as_graph(graph)
     if not (isinstance(prior, int | float) and 0 <= prior < np.inf):
         raise ValueError(f"prior must be a finite number of 0 or more, not {prior!r}.")
@@ -178,7 +181,7 @@ class Expected(NamedTuple):
     log_likelihood: float
 
 
-def _families(graph: Graph, domains: Mapping[str, tuple[Hashable, ...]]) -> list[Family]:
+def _families(graph: Parents, domains: Mapping[str, tuple[Hashable, ...]]) -> list[Family]:
     place = {name: i for i, name in enumerate(graph)}
     families = []
     for name in graph:

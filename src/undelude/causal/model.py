@@ -11,7 +11,6 @@ from jaxtyping import Array, Float
 
 from undelude._tree import is_concrete
 from undelude.causal import graph
-from undelude.causal.adjustment import back_door
 from undelude.causal.answer import Answer
 from undelude.causal.compiled import CompiledQuery
 from undelude.causal.contraction import Numbers, backend
@@ -21,7 +20,8 @@ from undelude.causal.equation import Equation, in_variables
 from undelude.causal.estimand import Estimand, written_query
 from undelude.causal.graph import Paths
 from undelude.causal.identification import identify
-from undelude.causal.names import Graph, Names, as_names, check_names, listed
+from undelude.causal.mixed import Graph
+from undelude.causal.names import Names, as_names, check_names, listed
 from undelude.causal.positivity import undefined
 from undelude.causal.questions import ImpossibleEvidence
 from undelude.causal.soft import Interventions, SoftValues, Values, as_assignment, likelihood_of, other_mechanism
@@ -102,7 +102,7 @@ class CausalModel(AbstractEffects):
 
     @property
     def graph(self) -> Graph:
-        """The parents of each variable, including hidden variables."""
+        """The graph: the parents of each variable, by name; hidden variables are latent."""
         return self.structure.graph
 
     @property
@@ -329,13 +329,14 @@ class CausalModel(AbstractEffects):
         """
         return graph.paths(self.graph, a, b, given=as_names(given), do=as_names(do))
 
-    def back_door(self, a: str, o: str, *, latent: Names = ()) -> tuple[frozenset[str], ...]:
+    def back_door(self, a: str, o: str, *, latent: Names = (), limit: int | None = None) -> tuple[frozenset[str], ...]:
         """Return the minimal sets Z with `P(o | do(a)) = sum_z P(o | a, z) P(z)` (Pearl 2009, Definition 3.3.1).
 
         Args:
             a: the variable intervened on.
             o: the outcome.
             latent: variables that cannot be observed, and so not be adjusted for.
+            limit: the largest number of sets, nearest to `a` first; there can be exponentially many.
 
         Returns:
             All minimal sets; `()` if there is none, `(frozenset(),)` if the empty set is one.
@@ -343,7 +344,7 @@ class CausalModel(AbstractEffects):
         Raises:
             ValueError: an unknown name, a name in two roles.
         """
-        return back_door(self.graph, a, o, latent=(*as_names(latent), *self.structure.hidden))
+        return self.graph.back_door(a, o, latent=as_names(latent), limit=limit)
 
     def identify(self, asked: Names, *, do: Names = (), see: Names = (), latent: Names = ()) -> Estimand:
         """Express `P(asked | do, see)` in the distribution of the observed variables (Shpitser & Pearl 2006).

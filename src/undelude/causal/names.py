@@ -1,6 +1,7 @@
 """Names of variables and graphs, as callers write them."""
 
 import difflib
+import math
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -8,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from undelude._checks import check_ordered
 
 # The parents of each variable.
-Graph = Mapping[str, tuple[str, ...]]
+Parents = Mapping[str, tuple[str, ...]]
 Names = str | Iterable[str]
 
 
@@ -26,6 +27,16 @@ class DirectedGraph(Protocol):
 
     def predecessors(self, n: Any, /) -> Iterable[Any]:
         """Return the parents of a node."""
+        ...
+
+
+@runtime_checkable
+class WithLatent(Protocol):
+    """The attribute of a `ud.Graph` by which it names its latent variables."""
+
+    @property
+    def latent(self) -> tuple[str, ...]:
+        """The names of the latent variables."""
         ...
 
 
@@ -63,11 +74,11 @@ def as_names(names: Names, *, order: str = "") -> tuple[str, ...]:
     return tuple(map(str, names))  # Python strings instead of NumPy's.
 
 
-def as_graph(graph: AnyGraph) -> Graph:
-    """Return the parents of each variable as tuples.
+def as_graph(graph: AnyGraph) -> dict[str, tuple[str, ...]]:
+    """Return the parents of each variable as tuples, including latent variables: `as_latent` returns these.
 
     Args:
-        graph: a dict that maps each name to its parents, or a `networkx.DiGraph`.
+        graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
 
     Raises:
         TypeError: another kind of graph, or a name that is not a string.
@@ -103,18 +114,54 @@ def as_graph(graph: AnyGraph) -> Graph:
     return found
 
 
+def as_latent(graph: AnyGraph, latent: Names = ()) -> tuple[str, ...]:
+    """Return the latent variables of a `ud.Graph`, if `graph` is one, and the names in `latent`."""
+    own = graph.latent if isinstance(graph, WithLatent) else ()
+    return tuple(dict.fromkeys((*own, *as_names(latent))))
+
+
+def as_limit(limit: int | None) -> float:
+    """Return a number of sets to stop at; raise `ValueError` if it is below 1."""
+    if limit is None:
+        return math.inf
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, or None for all sets, not {limit}.")
+    return limit
+
+
+def marked_latent(graph: Any) -> tuple[str, ...]:
+    """Return the nodes that a networkx graph marks as latent: by `graph.latents`, or by `observed="no"` at the node.
+
+    Raises:
+        ValueError: a mark that is neither yes nor no.
+    """
+    found = dict.fromkeys(map(str, sorted(getattr(graph, "latents", None) or (), key=str)))
+    for name, mark in graph.nodes(data="observed"):
+        if str(mark).lower() in ("no", "false"):
+            found[str(name)] = None
+        elif mark is not None and str(mark).lower() not in ("yes", "true"):
+            raise ValueError(f'{name} has the mark observed={mark!r}; it must be "yes" or "no".')
+    return tuple(found)
+
+
 def _parents_in(graph: Any) -> dict[Any, tuple[Any, ...]]:
-    """Return the parents of each node of a networkx graph."""
+    """Return the parents of each node of a networkx graph that marks no node as latent."""
+    found = networkx_parents(graph)
+    if latents := marked_latent(graph):
+        raise TypeError(
+            f"the {type(graph).__name__} marks {listed(sorted(latents))} as latent, which this function does not read. "
+            "Pass ud.Graph.from_networkx(graph), which keeps them latent."
+        )
+    return found
+
+
+def networkx_parents(graph: Any) -> dict[Any, tuple[Any, ...]]:
+    """Return the parents of each node of a networkx graph, whether latent or not."""
     kind = f"a networkx graph must be a DiGraph, with one arrow between a cause and its effect, not a {type(graph)!r}"
     if not graph.is_directed():
         raise TypeError(f"{kind}: its edges have no direction.")
     if graph.is_multigraph():
         raise TypeError(f"{kind}: two nodes may have several edges. Name hidden common causes as nodes of their own.")
-    if latents := tuple(map(str, getattr(graph, "latents", None) or ())):
-        raise TypeError(
-            f"the {type(graph).__name__} marks {listed(sorted(latents))} as latent, which the graph alone does not "
-            "tell. Pass networkx.DiGraph(graph), and the latent variables by latent=."
-        )
     for name in graph:
         if not isinstance(name, str):
             raise TypeError(
@@ -123,7 +170,7 @@ def _parents_in(graph: Any) -> dict[Any, tuple[Any, ...]]:
     return {name: tuple(graph.predecessors(name)) for name in graph}
 
 
-def check_names(graph: Graph, roles: Mapping[str, Names]) -> list[tuple[str, ...]]:
+def check_names(graph: Parents, roles: Mapping[str, Names]) -> list[tuple[str, ...]]:
     """Check the names in each role; return the names in each role without repetition.
 
     Args:

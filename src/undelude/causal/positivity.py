@@ -16,8 +16,8 @@ import numpy as np
 from undelude.causal.contraction import arguments
 from undelude.causal.estimand import Estimand
 from undelude.causal.expression import Expression, Fraction, Probability, Product, Sum, free
-from undelude.causal.graph import Graph, ancestors
-from undelude.causal.names import listed
+from undelude.causal.graph import ancestors
+from undelude.causal.names import Parents, listed
 from undelude.causal.order import Axes, plan
 
 # Combinations of values for which positivity is checked at once.
@@ -28,7 +28,7 @@ Factor = tuple[np.ndarray, Axes]
 
 
 def undefined(
-    graph: Graph, tables: Sequence[np.ndarray], estimand: Estimand, fixed: Mapping[str, int], over: Sequence[str] = ()
+    graph: Parents, tables: Sequence[np.ndarray], estimand: Estimand, fixed: Mapping[str, int], over: Sequence[str] = ()
 ) -> np.ndarray:
     """Return whether the estimand is undefined for a value of the outcome, `[*over]`, or `[]` if it never is.
 
@@ -82,7 +82,7 @@ class _Scope:
 class _Support:
     """Truth values of expressions in the distribution of a model."""
 
-    def __init__(self, graph: Graph, positive: Mapping[str, np.ndarray]):
+    def __init__(self, graph: Parents, positive: Mapping[str, np.ndarray]):
         self.graph, self.positive = graph, positive
         self.sizes: list[int] = []
         self.known: dict[tuple[Expression, frozenset[str]], np.ndarray] = {}

@@ -16,7 +16,8 @@ from undelude.causal.bounds import Bounds, bounds
 from undelude.causal.contraction import backend
 from undelude.causal.counterfactual import Causation, Worlds, check_determined, one_entry, other_value, worlds
 from undelude.causal.information import mutual_information
-from undelude.causal.names import Graph, Names, as_names, check_names, listed
+from undelude.causal.mixed import Graph
+from undelude.causal.names import Names, as_names, check_names, listed
 from undelude.causal.soft import Interventions, SoftValues, Values, as_assignment
 from undelude.causal.structure import Structure
 from undelude.causal.variable import Value, Variable, index
@@ -42,7 +43,7 @@ class AbstractQuestions(eqx.Module):
     @property
     @abc.abstractmethod
     def graph(self) -> Graph:
-        """The parents of each variable."""
+        """The graph of the model."""
 
     @property
     @abc.abstractmethod

@@ -7,7 +7,8 @@ from collections.abc import Hashable, Iterable
 from undelude.causal.contraction import Terms
 from undelude.causal.estimand import Estimand
 from undelude.causal.identification import identify
-from undelude.causal.names import Graph, check_names
+from undelude.causal.mixed import Graph
+from undelude.causal.names import check_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Structure:
 
     @functools.cached_property
     def graph(self) -> Graph:
-        """The parents of each variable."""
-        return dict(self.parents)
+        """The graph, in which hidden variables are latent."""
+        return Graph(dict(self.parents), latent=self.hidden)
 
     @functools.cached_property
     def place(self) -> dict[str, int]:

@@ -13,10 +13,15 @@ from matplotlib.lines import Line2D
 from undelude._certificate.certificate import Certificate
 from undelude._drawing.charts import ANSWERS, COLOURS, NAMES, distances, dots, integers, kl_over_updates, marker
 from undelude._drawing.colours import DO, INK, ON_WHITE, SEE, VARIABLES
+from undelude._drawing.dag import draw_dag_on
+from undelude._drawing.panel import panel_of
 from undelude._drawing.strips import frame_truth, round_ticks, shade, symbol_ticks
 from undelude._drawing.svg import STYLE, WIDTH
 from undelude._teaching.loop import Run
 from undelude._types import Mark
+from undelude.causal.mixed import Graph
+from undelude.causal.model import CausalModel
+from undelude.causal.names import AnyGraph, Names, check_names
 
 # Inches: height of a row, and of a chart.
 ROW, CHART = 0.24, 2.9
@@ -128,6 +133,36 @@ def certificate(report: Certificate, *, measure: Literal["kl", "tv"] = "kl", axe
     return _on_white(axes)
 
 
+def graph(graph: AnyGraph | CausalModel, *, do: Names = (), see: Names = (), axes: Axes | None = None) -> Axes:
+    """Draw a causal graph: latent variables dotted, bidirected edges dashed, seen variables shaded, done ones boxed.
+
+    The arrows that `do` cuts are crossed out, if they are few.
+
+    Args:
+        graph: a graph, such as a `ud.Graph`, or a model.
+        do: the variables intervened on.
+        see: the variables conditioned on.
+        axes: to draw on, of which the graph takes all; new ones by default, of the size that fits its letters.
+
+    Raises:
+        TypeError: `graph` is neither, or `axes` not of matplotlib.
+        ValueError: an unknown name, a name in both roles, a cycle, a graph without variables.
+
+    >>> import undelude as ud
+    >>> axes = ud.plot.graph(ud.Graph({"A": (), "O": "A"}, bidirected=[("A", "O")]), do="A")
+    >>> [text.get_text() for text in axes.texts]
+    ['do(A)', 'O', 'latent common cause', 'done']
+    """
+    _check_axes("graph", axes)
+    drawn = graph.graph if isinstance(graph, CausalModel) else Graph(graph)
+    done, seen = check_names(drawn, {"done": do, "seen": see})
+    if not drawn:
+        raise ValueError("plot.graph: the graph has no variables.")
+    with matplotlib.rc_context(STYLE):
+        axes = draw_dag_on(panel_of(drawn, done=done, seen=seen), lambda width, height: _axes(axes, height, width))
+    return _on_white(axes)
+
+
 def learning(run: Run | Sequence[Mapping[str, Any]], *, axes: Axes | None = None) -> Axes:
     """Draw how teaching went: the distances to both exact answers if they were measured, otherwise the log-losses.
 
@@ -183,13 +218,13 @@ def _wrong(name: str, takes: str, given: object) -> TypeError:
     return TypeError(f"plot.{name} takes {takes}, not an object of type {type(given).__name__}.")
 
 
-def _axes(axes: Axes | None, height: float) -> Axes:
+def _axes(axes: Axes | None, height: float, width: float = WIDTH) -> Axes:
     """Return the given axes, or those of a new figure; `pyplot` shows these in a notebook."""
     if axes is not None:
         return axes
     from matplotlib import pyplot  # It chooses a backend: only if a figure is asked for.
 
-    _, axes = pyplot.subplots(figsize=(WIDTH, height), layout="constrained")
+    _, axes = pyplot.subplots(figsize=(width, height), layout="constrained")
     return axes
 
 
