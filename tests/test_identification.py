@@ -9,9 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from undelude.causal.estimand import Estimand
 from undelude.causal.expression import Fraction, Probability, Product, Sum, fraction, product, sum_over
 from undelude.causal.graph import Graph
-from undelude.causal.identification import Estimand, Hedge, NotIdentifiable, identify
+from undelude.causal.hedge import Hedge, NotIdentifiable
+from undelude.causal.identification import identify
 from undelude.causal.model import CausalModel
 from undelude.causal.variable import Variable
 

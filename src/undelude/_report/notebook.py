@@ -22,6 +22,7 @@ from undelude._drawing.charts import distances, dots
 from undelude._drawing.dag import Panel, draw_dag
 from undelude._drawing.svg import STYLE, WIDTH, to_figure
 from undelude._process.episodes import EXPERT, Episodes
+from undelude.causal.derivation import Derivation
 from undelude.causal.graph import Path
 from undelude.causal.model import CausalModel
 
@@ -124,6 +125,12 @@ def of_model(model: CausalModel) -> str:
         for name, values in zip(graph, structure.values, strict=True)
     ]
     return _page(drawn, _table(["variable", "values", "parents"], rows))
+
+
+def of_derivation(derivation: Derivation) -> str:
+    """Return the steps of a derivation: each equation, its rule, and why the rule applies."""
+    rows = [[derivation.equation(step), step.rule, step.because] for step in derivation.steps]
+    return _page(_table(["equation", "rule", "because"], rows) if rows else "<p>No step.</p>")
 
 
 def of_paths(paths: Iterable[Path]) -> str:

@@ -17,10 +17,14 @@
 - `convert`: from and to the models of pgmpy and pyAgrum, which read and write files, and graphs of networkx.
 - `compiled`: queries compiled for batches of values.
 - `adjustment`: minimal back-door sets.
-- `identification`: the ID and IDC algorithms, and the hedge if an effect is not identifiable.
+- `identification`: `identify`, the IDC algorithm around ID.
+- `id_algorithm`: the lines of the ID algorithm.
+- `hedge`: the witness if an effect is not identifiable.
+- `derivation`: the steps of an identification, to print.
 - `bounds`: of an effect that is not identifiable, by linear programs.
 - `expression`: sums, products and fractions of observed probabilities, simplified.
 - `estimand`: an identified effect, to print or to evaluate on a table.
+- `notation`: expressions in plain text and in LaTeX.
 - `positivity`: whether an estimand conditions on an event without probability.
 """
 
@@ -28,10 +32,12 @@ from undelude.causal.bounds import Bounds, bounds
 from undelude.causal.convert import from_pgmpy, from_pyagrum, to_networkx, to_pgmpy, to_pyagrum
 from undelude.causal.counterfactual import Causation
 from undelude.causal.data import fit, sample
+from undelude.causal.derivation import Derivation, Step
 from undelude.causal.equation import Equation
 from undelude.causal.estimand import Estimand
 from undelude.causal.graph import Path
-from undelude.causal.identification import Hedge, NotIdentifiable, identify
+from undelude.causal.hedge import Hedge, NotIdentifiable
+from undelude.causal.identification import identify
 from undelude.causal.model import CausalModel
 from undelude.causal.variable import Variable
 
@@ -39,11 +45,13 @@ __all__ = [
     "Bounds",
     "CausalModel",
     "Causation",
+    "Derivation",
     "Equation",
     "Estimand",
     "Hedge",
     "NotIdentifiable",
     "Path",
+    "Step",
     "Variable",
     "bounds",
     "fit",

@@ -1,15 +1,16 @@
 """Estimands: expressions of an interventional distribution in the observed distribution (Section 3)."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import ArrayLike
 
 from undelude._checks import as_numbers
+from undelude.causal.derivation import Derivation
 from undelude.causal.expression import Expression, Fraction, Probability, Product, Sum, free
 from undelude.causal.names import Names, as_names
+from undelude.causal.notation import Latex, Text, written_query
 
 
 @dataclass(frozen=True, repr=False)
@@ -25,6 +26,7 @@ class Estimand:
         expression: sums, products and fractions of probabilities of observed variables.
         order: names from causes to effects, for printing.
         sizes: the number of values of each variable, if the estimand comes from a `CausalModel`; else empty.
+        derivation: the steps from the query to the expression, to print.
 
     >>> from undelude import identify
     >>> frontdoor = {"U": (), "A": ("U",), "M": ("A",), "O": ("M", "U")}
@@ -38,6 +40,7 @@ class Estimand:
     expression: Expression
     order: tuple[str, ...]
     sizes: Mapping[str, int] = field(default_factory=dict, compare=False)
+    derivation: Derivation = field(default=Derivation(), compare=False)
 
     @property
     def free(self) -> tuple[str, ...]:
@@ -50,8 +53,13 @@ class Estimand:
         needed = free(self.expression, bound=True) | {*self.outcome, *self.do, *self.see}
         return tuple(x for x in self.order if x in needed)
 
+    @property
+    def _names(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """Return the names in order, those that come first among conditions, and those without a prime."""
+        return self.order, self.do, (*self.outcome, *self.do, *self.see, *self.free)
+
     def __str__(self) -> str:
-        return _Text(self).show(self.expression)
+        return Text(*self._names).show(self.expression)
 
     def __repr__(self) -> str:
         return f"Estimand: {written_query(self.outcome, self.do, self.see)} = {self}"
@@ -63,13 +71,11 @@ class Estimand:
         >>> print(identify({"Z": (), "A": ("Z",), "O": ("A", "Z")}, "O", do="A").latex())
         \sum_{Z} P(O \mid A, Z) \, P(Z)
         """
-        return _Latex(self).show(self.expression)
+        return Latex(*self._names).show(self.expression)
 
     def _repr_latex_(self) -> str:
         """Return the query and the expression as a notebook shows them."""
-        latex = _Latex(self)
-        outcome, do, see = (list(map(latex.name, names)) for names in (self.outcome, self.do, self.see))
-        query = latex.probability(", ".join(outcome), ", ".join([*(rf"\mathrm{{do}}({x})" for x in do), *see]))
+        query = Latex(*self._names).query(self.outcome, self.do, self.see)
         return rf"$\displaystyle {query} = {self.latex()}$"
 
     def evaluate(self, joint: ArrayLike | Sequence, names: Names) -> np.ndarray:
@@ -167,116 +173,3 @@ class _Tables:
 def _ratio(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(y > 0, x / y, np.nan)
-
-
-class _Text:
-    """Expressions in plain text; primes tell bound variables from other variables of the same name."""
-
-    times = " "
-
-    def __init__(self, estimand: Estimand):
-        self.place = {name: i for i, name in enumerate(estimand.order)}
-        self.do = frozenset(estimand.do)
-        self.top = frozenset((*estimand.outcome, *estimand.do, *estimand.see, *estimand.free))
-
-    def show(self, x: Expression, shown: Mapping[str, str] | None = None) -> str:
-        shown = {name: self.name(name) for name in self.top} if shown is None else shown
-        match x:
-            case Probability(of, given):
-                return self.probability(self.in_order(of, shown), self.conditions(given, shown))
-            case Product(factors):
-                # Effects before causes, sums last, as in textbooks; a sum extends to the end of the product.
-                ordered = sorted(factors, key=self.key)
-                parts = [self.show(factor, shown) for factor in ordered]
-                bracket = [
-                    isinstance(y, Fraction) or (isinstance(y, Sum) and i + 1 < len(ordered))
-                    for i, y in enumerate(ordered)
-                ]
-                return (
-                    self.times.join(
-                        self.bracket(p, y) if b else p for p, y, b in zip(parts, ordered, bracket, strict=True)
-                    )
-                    or "1"
-                )
-            case Sum(over, body):
-                inner = dict(shown)
-                for name in over:
-                    label = self.name(name)
-                    while label in shown.values():
-                        label += "'"
-                    inner[name] = label
-                return self.sum(self.in_order(over, inner), self.show(body, inner), len(over))
-            case Fraction(numerator, denominator):
-                return self.fraction(*(self.part(self.show(y, shown), y) for y in (numerator, denominator)))
-
-    def key(self, x: Expression) -> tuple:
-        """Return the sort key of a factor: probabilities, fractions, sums; effects before causes."""
-        kind = [Probability, Fraction, Sum].index(type(x))
-        heads = x.of if isinstance(x, Probability) else free(x)
-        return kind, sorted(-self.place[name] for name in heads), sorted(free(x))
-
-    def conditions(self, names: Iterable[str], shown: Mapping[str, str]) -> str:
-        """Return the conditions as text: first `do`, then effects before causes, as in P(o | a, z)."""
-        return ", ".join(shown[name] for name in sorted(names, key=lambda x: (x not in self.do, -self.place[x])))
-
-    def in_order(self, names: Iterable[str], shown: Mapping[str, str]) -> str:
-        return ", ".join(shown[name] for name in sorted(names, key=self.place.__getitem__))
-
-    def name(self, name: str) -> str:
-        return name
-
-    def probability(self, of: str, given: str) -> str:
-        return f"P({of} | {given})" if given else f"P({of})"
-
-    def sum(self, over: str, body: str, count: int) -> str:
-        return f"sum_{{{over}}} {body}" if count > 1 else f"sum_{over} {body}"
-
-    def fraction(self, numerator: str, denominator: str) -> str:
-        return f"{numerator} / {denominator}"
-
-    def part(self, text: str, x: Expression) -> str:
-        return text if isinstance(x, Probability) else f"[{text}]"
-
-    def bracket(self, text: str, x: Expression) -> str:
-        return f"({text})"
-
-
-_GREEK = re.compile(
-    "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|pi|rho|sigma|tau|upsilon|phi|chi|psi|omega"
-    "|Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Upsilon|Phi|Psi|Omega"
-)
-
-
-class _Latex(_Text):
-    times = r" \, "
-
-    def name(self, name: str) -> str:
-        stem, _, index = name.partition("_")
-        stem = f"\\{stem}" if _GREEK.fullmatch(stem) else stem if len(stem) == 1 else f"\\mathrm{{{stem}}}"
-        return f"{stem}_{{{index.replace('_', ',')}}}" if index else stem
-
-    def probability(self, of: str, given: str) -> str:
-        return f"P({of} \\mid {given})" if given else f"P({of})"
-
-    def sum(self, over: str, body: str, count: int) -> str:
-        return f"\\sum_{{{over}}} {body}"
-
-    def fraction(self, numerator: str, denominator: str) -> str:
-        return f"\\frac{{{numerator}}}{{{denominator}}}"
-
-    def part(self, text: str, x: Expression) -> str:
-        return text
-
-    def bracket(self, text: str, x: Expression) -> str:
-        return text if isinstance(x, Fraction) else f"\\Big({text}\\Big)"
-
-
-def written_query(outcome: Iterable[str], do: Iterable[str], see: Iterable[str]) -> str:
-    """Return the text of the query `P(outcome | do(..), see)`."""
-    asked, done, seen = (short_list(list(names)) for names in (outcome, (f"do({name})" for name in do), see))
-    return f"P({', '.join(asked)}{' | ' if done or seen else ''}{', '.join([*done, *seen])})"
-
-
-def short_list(names: list[str]) -> list[str]:
-    """Return at most six names: of more, the first three, an ellipsis and the last."""
-    return names if len(names) <= 6 else [*names[:3], "...", names[-1]]

@@ -16,10 +16,11 @@ from undelude.causal.compiled import CompiledQuery
 from undelude.causal.contraction import Numbers, backend
 from undelude.causal.derivative import differentiable
 from undelude.causal.equation import Equation, in_variables
-from undelude.causal.estimand import Estimand, written_query
+from undelude.causal.estimand import Estimand
 from undelude.causal.graph import Paths
 from undelude.causal.identification import identify
 from undelude.causal.names import Graph, Names, as_names, check_names, listed
+from undelude.causal.notation import written_query
 from undelude.causal.positivity import undefined
 from undelude.causal.questions import AbstractQuestions, ImpossibleEvidence
 from undelude.causal.soft import Interventions, SoftValues, Values, as_assignment, likelihood_of, other_mechanism
@@ -361,7 +362,7 @@ class CausalModel(AbstractQuestions):
         >>> ud.tasks.prize_or_frog().causal_model().identify("O_1", do="A_1", latent="Theta")
         Traceback (most recent call last):
         ...
-        undelude.causal.identification.NotIdentifiable: ...
+        undelude.causal.hedge.NotIdentifiable: ...
         """
         latent = tuple(dict.fromkeys((*as_names(latent), *self.structure.hidden)))
         estimand = identify(self.graph, asked, do=do, see=see, latent=latent)
