@@ -2,7 +2,7 @@
 
 import pickle
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations, pairwise
 from typing import NamedTuple
 
@@ -65,9 +65,16 @@ def random_query(rng: np.random.Generator, *, most_seen: int) -> Query:
 class World:
     """Random tables for a graph; the joint distribution before and after surgery is their product."""
 
-    def __init__(self, graph: Graph, rng: np.random.Generator, *, zeros: float = 0.0):
+    def __init__(
+        self,
+        graph: Graph,
+        rng: np.random.Generator,
+        *,
+        zeros: float = 0.0,
+        size: Callable[[str], int] | None = None,
+    ):
         self.names = list(graph)
-        self.sizes = {x: int(rng.integers(2, 4)) for x in graph}
+        self.sizes = {x: size(x) if size else int(rng.integers(2, 4)) for x in graph}
         self.tables = {}
         for x, parents in graph.items():
             shape = tuple(self.sizes[p] for p in parents)

@@ -19,11 +19,13 @@
 - `adjustment`: minimal back-door sets.
 - `identification`: `identify`, the IDC algorithm around ID.
 - `id_algorithm`: the lines of the ID algorithm.
+- `experiments`: identification from several experiments, the gID algorithm.
 - `hedge`: the witness if an effect is not identifiable.
 - `derivation`: the steps of an identification, to print.
 - `bounds`: of an effect that is not identifiable, by linear programs.
 - `expression`: sums, products and fractions of observed probabilities, simplified.
 - `estimand`: an identified effect, to print or to evaluate on a table.
+- `tables`: tables of probabilities, and the values of expressions in them.
 - `notation`: expressions in plain text and in LaTeX.
 - `positivity`: whether an estimand conditions on an event without probability.
 """
@@ -36,7 +38,7 @@ from undelude.causal.derivation import Derivation, Step
 from undelude.causal.equation import Equation
 from undelude.causal.estimand import Estimand
 from undelude.causal.graph import Path
-from undelude.causal.hedge import Hedge, NotIdentifiable
+from undelude.causal.hedge import Hedge, NotIdentifiable, Thicket
 from undelude.causal.identification import identify
 from undelude.causal.model import CausalModel
 from undelude.causal.variable import Variable
@@ -52,6 +54,7 @@ __all__ = [
     "NotIdentifiable",
     "Path",
     "Step",
+    "Thicket",
     "Variable",
     "bounds",
     "fit",

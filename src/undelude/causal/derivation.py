@@ -113,6 +113,13 @@ class Record:
         words = (x if isinstance(x, str) else self.braces(x) for x in sets)
         self.add(f"ID, line {number}", query, result, _LINES[number].format(*words))
 
+    def experiments(
+        self, query: Probability, result: Expression, parts: Iterable[Iterable[str]], relevant: Iterable[str]
+    ) -> None:
+        """Append the factors that are looked for in the experiments."""
+        because = f"the c-components of {self.braces(relevant)}, the ancestors of {self.words(query.of)} there, are "
+        self.add("gID, factors", query, result, because + self.each(parts))
+
     def rule_2(
         self,
         query: Probability,

@@ -1,6 +1,6 @@
 """Sums, products and fractions of probabilities, observed or of experiments, simplified on construction."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
@@ -54,6 +54,21 @@ def free(x: Expression, *, bound: bool = False) -> frozenset[str]:
             return inside if bound else inside - over
         case Fraction(numerator, denominator):
             return free(numerator, bound=bound) | free(denominator, bound=bound)
+
+
+def probabilities(x: Expression) -> Iterator[Probability]:
+    """Yield the probabilities in an expression."""
+    match x:
+        case Probability():
+            yield x
+        case Product(factors):
+            for factor in factors:
+                yield from probabilities(factor)
+        case Sum(_, body):
+            yield from probabilities(body)
+        case Fraction(numerator, denominator):
+            yield from probabilities(numerator)
+            yield from probabilities(denominator)
 
 
 def product(factors: Iterable[Expression]) -> Expression:

@@ -1,10 +1,11 @@
-"""Witnesses that an effect is not identifiable: hedges (Shpitser & Pearl, AAAI 2006)."""
+"""Witnesses that an effect is not identifiable: hedges (Shpitser & Pearl, AAAI 2006), thickets of several of them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 
 from undelude.causal.derivation import Derivation
+from undelude.causal.experiments import NoExperiment
 from undelude.causal.graph import ancestors, children_of
 from undelude.causal.id_algorithm import Distribution, Failure
 from undelude.causal.names import Graph
@@ -39,24 +40,56 @@ class Hedge:
     bidirected: tuple[tuple[frozenset[str], frozenset[str]], ...]
 
 
-class NotIdentifiable(ValueError):
-    """An effect that the distribution of the observed variables does not determine.
+@dataclass(frozen=True)
+class Thicket:
+    """Proof that no experiment determines an effect (Lee, Correa & Bareinboim 2019, Definition 6).
+
+    The effect needs `P(component | do(all others))`. Each experiment sets a variable of the component, so that it says
+    nothing about that variable's mechanism, or leaves a hedge whose F' is the component.
 
     Attributes:
-        hedge: the witness.
+        component: variables that hidden causes connect.
+        hedges: the hedge in each experiment that sets no variable of the component.
+        setting: the experiments that set a variable of it.
+    """
+
+    component: frozenset[str]
+    hedges: tuple[tuple[frozenset[str], Hedge], ...]
+    setting: tuple[frozenset[str], ...]
+
+
+class NotIdentifiable(ValueError):
+    """An effect that the distributions of the observed variables do not determine.
+
+    Attributes:
+        hedge: the witness for the observed distribution; None if no experiment in question has one.
+        thicket: the witness for several experiments; None if only observation is in question.
         derivation: the steps up to the failure.
     """
 
-    def __init__(self, message: str, hedge: Hedge, derivation: Derivation | None = None):
+    def __init__(
+        self,
+        message: str,
+        hedge: Hedge | None,
+        derivation: Derivation | None = None,
+        thicket: Thicket | None = None,
+    ):
         ValueError.__init__(self, message)
-        self.hedge, self.derivation = hedge, derivation or Derivation()
+        self.hedge, self.derivation, self.thicket = hedge, derivation or Derivation(), thicket
 
     def __reduce__(self) -> tuple:
-        return NotIdentifiable, (str(self), self.hedge, self.derivation)
+        return NotIdentifiable, (str(self), self.hedge, self.derivation, self.thicket)
 
 
-def find_hedge(graph: Graph, hidden: tuple[str, ...], failure: Failure) -> Hedge:
-    """Return the hedge at which ID failed, reduced to a minimal one."""
+def find_thicket(graph: Graph, hidden: tuple[str, ...], failure: NoExperiment) -> Thicket:
+    """Return the hedges at which ID failed in each experiment, reduced to minimal ones of the same F'."""
+    component = failure.component
+    hedges = ((x, find_hedge(graph, hidden, each, component)) for x, each in failure.failures.items())
+    return Thicket(component, tuple(hedges), failure.setting)
+
+
+def find_hedge(graph: Graph, hidden: tuple[str, ...], failure: Failure, kept: frozenset[str] = frozenset()) -> Hedge:
+    """Return the hedge at which ID failed, reduced to a minimal one that contains `kept`."""
     distribution, y, x = failure.distribution, failure.y, failure.x
     children = children_of(distribution.parents)
     number = {name: i for i, name in enumerate(distribution.order)}
@@ -88,7 +121,7 @@ def find_hedge(graph: Graph, hidden: tuple[str, ...], failure: Failure) -> Hedge
     while smaller:
         smaller = False
         for name in sorted(forest, key=lambda name: (name in x or name in y, number[name])):
-            if is_hedge(forest - {name}, subforest - {name}):
+            if name not in kept and is_hedge(forest - {name}, subforest - {name}):
                 forest, subforest, smaller = forest - {name}, subforest - {name}, True
     # Each variable keeps one arrow: within F' to a child there, otherwise along a shortest path to F'.
     arrows = {
@@ -132,18 +165,13 @@ def explanation(
     hedge: Hedge, asked: tuple[str, ...], done: tuple[str, ...], seen: tuple[str, ...], order: tuple[str, ...]
 ) -> str:
     """Return the message of a refusal: the query, its hedge, and the ways on."""
-
-    def in_words(names: Iterable[str], last: str = " and") -> str:
-        known = [name for name in order if name in names]
-        found = [*known, *sorted(set(names) - set(known))]
-        return f"{last} ".join([", ".join(short_list(found)[:-1]), found[-1]]) if len(found) > 1 else found[0]
-
     reached: dict[str, set[str]] = {}
     for pair, causes in hedge.bidirected:
         for cause in sorted(causes):
             reached.setdefault(cause, set()).update(pair)
-    hidden = "; ".join(f"{cause}, hidden, reaches {in_words(names)}" for cause, names in list(reached.items())[:6])
-    set_by = in_words(hedge.do & hedge.forest)
+    causes = list(reached.items())[:6]
+    hidden = "; ".join(f"{cause}, hidden, reaches {_in_words(names, order)}" for cause, names in causes)
+    set_by = _in_words(hedge.do & hedge.forest, order)
     outcome, do = ([name for name in order if name in names] for names in (hedge.outcome, hedge.do))
     query, reduced = written_query(asked, done, seen), written_query(outcome, do, ())
     same = frozenset(asked) == hedge.outcome and frozenset(done) == hedge.do
@@ -151,7 +179,36 @@ def explanation(
     return (
         f"{query} cannot be computed from the distribution of the observed variables, with any amount of data.{takes} "
         f"{hidden}: an association may be due to {set_by} or to the hidden causes, and the data do not tell which. "
-        f"(Hedge for {reduced}: F = {{{in_words(hedge.forest, ',')}}}, F' = {{{in_words(hedge.subforest, ',')}}}.) "
-        f"Observe the hidden variables ({in_words(reached, ',')}), set {set_by} in an experiment, or learn a model "
-        "that includes the hidden variables."
+        f"(Hedge for {reduced}: {_forests(hedge, order)}.) "
+        f"Observe the hidden variables ({_in_words(reached, order, ',')}), set {set_by} in an experiment, or learn a "
+        "model that includes the hidden variables."
     )
+
+
+def thicket_explanation(
+    thicket: Thicket, asked: tuple[str, ...], done: tuple[str, ...], seen: tuple[str, ...], order: tuple[str, ...]
+) -> str:
+    """Return the message of a refusal by several experiments."""
+    others = [name for name in order if name not in thicket.component]
+    factor = written_query([name for name in order if name in thicket.component], others, ())
+
+    def title(experiment: frozenset[str]) -> str:
+        return ", ".join(f"do({name})" for name in order if name in experiment) or "observation"
+
+    setting = [f"{title(x)} sets {_in_words(x & thicket.component, order)}" for x in thicket.setting]
+    hedges = [f"{title(x)} has the hedge {_forests(hedge, order)}" for x, hedge in thicket.hedges]
+    return (
+        f"{written_query(asked, done, seen)} cannot be computed from these experiments, with any amount of data. It "
+        f"requires {factor}, which none of them determines: {'; '.join(short_list([*hedges, *setting]))}. Observe the "
+        f"hidden variables, or set further variables in an experiment, but not {_in_words(thicket.component, order)}."
+    )
+
+
+def _forests(hedge: Hedge, order: tuple[str, ...]) -> str:
+    return f"F = {{{_in_words(hedge.forest, order, ',')}}}, F' = {{{_in_words(hedge.subforest, order, ',')}}}"
+
+
+def _in_words(names: Iterable[str], order: tuple[str, ...], last: str = " and") -> str:
+    known = [name for name in order if name in names]
+    found = [*known, *sorted(set(names) - set(known))]
+    return f"{last} ".join([", ".join(short_list(found)[:-1]), found[-1]]) if len(found) > 1 else found[0]

@@ -4,10 +4,14 @@ Shpitser & Pearl, "Identification of joint interventional distributions in recur
 (AAAI 2006) and "Identification of conditional interventional distributions" (UAI 2006); both are complete.
 """
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 from undelude.causal.adjustment import back_door
 from undelude.causal.derivation import Record
 from undelude.causal.estimand import Estimand
-from undelude.causal.expression import Expression, Probability, Product, Sum, fraction, sum_over
+from undelude.causal.experiments import OBSERVATION, Experiment, NoExperiment, combine
+from undelude.causal.expression import Expression, Probability, Product, Sum, fraction, free, sum_over
 from undelude.causal.graph import (
     ancestors,
     d_separated,
@@ -16,7 +20,7 @@ from undelude.causal.graph import (
     topological_order,
     without_arrows_from,
 )
-from undelude.causal.hedge import NotIdentifiable, explanation, find_hedge
+from undelude.causal.hedge import NotIdentifiable, explanation, find_hedge, find_thicket, thicket_explanation
 from undelude.causal.id_algorithm import Distribution, Failure, identify_effect
 from undelude.causal.names import AnyGraph, Graph, Names, as_graph, as_names, check_names
 
@@ -24,11 +28,19 @@ from undelude.causal.names import AnyGraph, Graph, Names, as_graph, as_names, ch
 _ORDER = "the axes of `Estimand.evaluate` follow the order of outcome, see and do"
 
 
-def identify(graph: AnyGraph, outcome: Names, *, do: Names = (), see: Names = (), latent: Names = ()) -> Estimand:
+def identify(
+    graph: AnyGraph,
+    outcome: Names,
+    *,
+    do: Names = (),
+    see: Names = (),
+    latent: Names = (),
+    experiments: Iterable[Names] | None = None,
+) -> Estimand:
     """Express `P(outcome | do, see)` in the distribution of the observed variables, by ID and IDC.
 
     The expression is exact under positivity: every value of an observed variable has a positive probability, given any
-    values of its causes.
+    values of its causes. With `experiments`, the expression is in the distributions of these (gID).
 
     Args:
         graph: a dict that maps each name to its parents, or a `networkx.DiGraph`.
@@ -36,6 +48,8 @@ def identify(graph: AnyGraph, outcome: Names, *, do: Names = (), see: Names = ()
         do: the variables intervened on, likewise.
         see: the variables conditioned on, after the intervention, likewise.
         latent: the variables that cannot be observed; all others can.
+        experiments: the sets of variables that experiments set to all their values, while all others were observed;
+            `()` stands for observation without an experiment. By default, observation alone.
 
     Returns:
         The expression, to print or to evaluate.
@@ -43,7 +57,7 @@ def identify(graph: AnyGraph, outcome: Names, *, do: Names = (), see: Names = ()
     Raises:
         ValueError: an unknown name, a name in two roles, a set where order matters, nothing asked, a cycle.
         TypeError: not a graph.
-        NotIdentifiable: no such expression exists; `hedge` is the witness.
+        NotIdentifiable: no such expression exists; `hedge` is the witness, with several experiments `thicket`.
 
     >>> answer = identify({"Z": (), "A": ("Z",), "O": ("A", "Z")}, "O", do="A")
     >>> print(answer)
@@ -51,42 +65,76 @@ def identify(graph: AnyGraph, outcome: Names, *, do: Names = (), see: Names = ()
     >>> print(answer.derivation)
     P(O | do(A)) = sum_Z P(O | A, Z) P(Z)
         back-door adjustment: {Z} contains no effect of A, and blocks every path between A and O with an arrow into A
+    >>> surrogate = {"U": (), "V": (), "Z": ("U", "V"), "A": ("Z", "U"), "O": ("A", "V")}
+    >>> print(identify(surrogate, "O", do="A", latent=("U", "V"), experiments=["Z"]))
+    P(O | do(Z), A)
     """
     graph = as_graph(graph)
     outcome, do, see = (as_names(names, order=_ORDER) for names in (outcome, do, see))
     asked, done, seen, hidden = check_names(graph, {"asked": outcome, "done": do, "seen": see, "latent": latent})
     if not asked:
         raise ValueError("nothing is asked; name at least one outcome.")
+    known = _experiments(graph, hidden, experiments)
     order = tuple(name for name in topological_order(graph) if name not in hidden)
     record = Record(order)
     try:
-        expression = express(graph, frozenset(asked), frozenset(done), frozenset(seen), hidden, record)
+        expression = express(graph, frozenset(asked), frozenset(done), frozenset(seen), hidden, record, known)
     except Failure as failure:
         hedge = find_hedge(graph, hidden, failure)
         raise NotIdentifiable(explanation(hedge, asked, done, seen, order), hedge, record.derivation()) from None
+    except NoExperiment as failure:
+        thicket = find_thicket(graph, hidden, failure)
+        message = thicket_explanation(thicket, asked, done, seen, order)
+        hedge = dict(thicket.hedges).get(OBSERVATION)
+        raise NotIdentifiable(message, hedge, record.derivation(), thicket) from None
     return Estimand(asked, done, seen, expression, order, derivation=record.derivation())
 
 
+def _experiments(graph: Graph, hidden: tuple[str, ...], experiments: Iterable[Names] | None) -> tuple[Experiment, ...]:
+    """Return the sets of variables that experiments set, without repetition."""
+    if experiments is None:
+        return (OBSERVATION,)
+    if isinstance(experiments, str) or not isinstance(experiments, Iterable):
+        raise TypeError(
+            f"experiments must be a list with the variables of each experiment, such as ['Z', ('Z', 'A'), ()], not "
+            f"{experiments!r:.99}."
+        )
+    found = [frozenset(check_names(graph, {"latent": hidden, "set": names})[1]) for names in experiments]
+    if not found:
+        raise ValueError("experiments is empty: [()] is observation alone.")
+    return tuple(dict.fromkeys(found))
+
+
 def express(
-    graph: Graph, y: frozenset[str], x: frozenset[str], z: frozenset[str], hidden: tuple[str, ...], record: Record
+    graph: Graph,
+    y: frozenset[str],
+    x: frozenset[str],
+    z: frozenset[str],
+    hidden: tuple[str, ...],
+    record: Record,
+    experiments: tuple[Experiment, ...] = (OBSERVATION,),
 ) -> Expression:
-    """Return `P(y | do(x), z)` in the observed distribution, and append the steps to `record`.
+    """Return `P(y | do(x), z)` in the distributions of the experiments, and append the steps to `record`.
 
     Raises:
-        Failure: no such expression exists.
+        Failure: no such expression in the observed distribution exists.
+        NoExperiment: no such expression in several distributions exists.
     """
     x, z = _exchange(graph, y, x, z, record)
-    expression = _adjustment(graph, y, x, z, hidden, record)
-    if expression is not None:
-        return expression
+    attempts = (_adjustment(graph, y, x, z, hidden, experiment) for experiment in experiments)
+    found = [attempt for attempt in attempts if attempt is not None]
+    if found:
+        adjustment = min(found, key=lambda adjustment: len(free(adjustment.answer, bound=True)))
+        adjustment.tell(record, Probability(y, z, x))
+        return adjustment.answer
     directed, bidirected = latent_projection(graph, hidden)
-    distribution = Distribution(record.order, directed, bidirected, record)
-    if not z:
-        return identify_effect(y, x, distribution)
-    joint, evidence = Probability(y | z, do=x), Probability(z, do=x)
-    record.ratio(Probability(y, z, x), joint, evidence)
-    expression = identify_effect(y | z, x, distribution)
-    return fraction(expression, sum_over(y, expression))
+    if z:
+        record.ratio(Probability(y, z, x), Probability(y | z, do=x), Probability(z, do=x))
+    if experiments == (OBSERVATION,):
+        joint = identify_effect(y | z, x, Distribution(record.order, directed, bidirected, record))
+    else:
+        joint = combine(directed, bidirected, y | z, x, experiments, record)
+    return fraction(joint, sum_over(y, joint)) if z else joint
 
 
 def _exchange(
@@ -102,26 +150,51 @@ def _exchange(
     return x, z
 
 
+class _Adjustment(NamedTuple):
+    """An answer by conditioning or by a back-door set, in one experiment.
+
+    Attributes:
+        query: the query, with the interventions that matter and those of the experiment.
+        done: the former that the experiment does not set.
+        answer: the expression.
+    """
+
+    query: Probability
+    done: frozenset[str]
+    answer: Expression
+
+    def tell(self, record: Record, query: Probability) -> None:
+        """Append the steps from `query` to the answer."""
+        record.rule_3(query, self.query, query.do ^ self.query.do, query.of | query.given)
+        if isinstance(self.answer, Sum):
+            record.back_door(self.query, self.answer, *self.done, *query.of)
+        else:
+            record.rule_2(self.query, self.answer, query.of, self.done, self.query.do - self.done, query.given)
+
+
 def _adjustment(
-    graph: Graph, y: frozenset[str], x: frozenset[str], z: frozenset[str], hidden: tuple[str, ...], record: Record
-) -> Expression | None:
+    graph: Graph,
+    y: frozenset[str],
+    x: frozenset[str],
+    z: frozenset[str],
+    hidden: tuple[str, ...],
+    experiment: Experiment,
+) -> _Adjustment | None:
     """Return the estimand by conditioning or by the smallest back-door set, or None if neither serves.
 
     ID would identify these effects too, by expressions with more variables.
     """
-    relevant = x & ancestors(mutilate(graph, x), y | z)
-    query, answer = Probability(y, z, relevant), None
-    if d_separated(without_arrows_from(graph, relevant), y, relevant, given=z):
-        answer = Probability(y, relevant | z)
-    elif not z and len(y) == len(relevant) == 1:
-        sets = back_door(graph, *relevant, *y, latent=hidden, limit=64)
-        if sets:
-            answer = Sum(sets[0], Product((Probability(y, relevant | sets[0]), Probability(sets[0]))))
-    if answer is None:
+    causes = ancestors(mutilate(graph, x), y | z)
+    if (experiment - x) & causes:
         return None
-    record.rule_3(Probability(y, z, x), query, x - relevant, y | z)
-    if isinstance(answer, Probability):
-        record.rule_2(query, answer, y, relevant, frozenset(), z)
-    else:
-        record.back_door(query, answer, *relevant, *y)
-    return answer
+    # With the variables of the experiment held fixed, the rest is as in the graph without them.
+    within = {name: tuple(p for p in graph[name] if p not in experiment) for name in graph if name not in experiment}
+    done = (x - experiment) & ancestors(mutilate(within, x - experiment), y | z)
+    query = Probability(y, z, done | experiment)
+    if d_separated(without_arrows_from(within, done), y, done, given=z):
+        return _Adjustment(query, done, Probability(y, done | z, experiment))
+    if not z and len(y) == len(done) == 1:
+        for adjusted in back_door(within, *done, *y, latent=hidden, limit=64)[:1]:
+            factors = Probability(y, done | adjusted, experiment), Probability(adjusted, do=experiment)
+            return _Adjustment(query, done, Sum(adjusted, Product(factors)))
+    return None

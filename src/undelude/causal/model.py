@@ -345,7 +345,15 @@ class CausalModel(AbstractQuestions):
         """
         return back_door(self.graph, a, o, latent=(*as_names(latent), *self.structure.hidden))
 
-    def identify(self, asked: Names, *, do: Names = (), see: Names = (), latent: Names = ()) -> Estimand:
+    def identify(
+        self,
+        asked: Names,
+        *,
+        do: Names = (),
+        see: Names = (),
+        latent: Names = (),
+        experiments: Iterable[Names] | None = None,
+    ) -> Estimand:
         """Express `P(asked | do, see)` in the distribution of the observed variables (Shpitser & Pearl 2006).
 
         Args:
@@ -353,6 +361,7 @@ class CausalModel(AbstractQuestions):
             do: the variables intervened on, likewise.
             see: the variables conditioned on, likewise.
             latent: the variables that cannot be observed.
+            experiments: the sets of variables that experiments set, as in `ud.identify`; by default observation alone.
 
         Raises:
             ValueError: an unknown name, a variable in two roles, a set where order matters.
@@ -365,7 +374,7 @@ class CausalModel(AbstractQuestions):
         undelude.causal.hedge.NotIdentifiable: ...
         """
         latent = tuple(dict.fromkeys((*as_names(latent), *self.structure.hidden)))
-        estimand = identify(self.graph, asked, do=do, see=see, latent=latent)
+        estimand = identify(self.graph, asked, do=do, see=see, latent=latent, experiments=experiments)
         return dataclasses.replace(estimand, sizes=self.structure.sizes)
 
 

@@ -1,0 +1,154 @@
+"""Tables of probabilities, observed or of experiments, and the values of expressions in them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import ArrayLike
+
+from undelude._checks import as_numbers
+from undelude.causal.expression import Expression, Fraction, Probability, Product, Sum
+from undelude.causal.names import Names, as_names, listed
+
+# A table and the variables of its axes, by the variables that the experiment sets.
+Joint = ArrayLike | Sequence | Mapping[Names, tuple[ArrayLike | Sequence, Names]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The distribution of an experiment: it sums to one over the axes of the variables that were not set.
+
+    Attributes:
+        values: probabilities with an axis for each name; nan at values that no experiment set.
+        names: the variables of the axes.
+    """
+
+    values: np.ndarray
+    names: tuple[str, ...]
+
+
+def read_tables(joint: Joint, names: Names | None, sizes: Mapping[str, int]) -> dict[frozenset[str], Table]:
+    """Return the tables by the variables set, after checking them.
+
+    Args:
+        joint: a table of the observed distribution, or a table and its names for each experiment.
+        names: the variables of the axes, if `joint` is one table.
+        sizes: the number of values of variables, as far as it is known.
+
+    Raises:
+        ValueError: a missing or repeated name, a set of names, axes that do not fit, a negative entry, no mass.
+    """
+    if not isinstance(joint, Mapping):
+        if names is None:
+            raise ValueError("names is missing: name the variable of each axis of joint, in order.")
+        return {frozenset(): _read(joint, names, frozenset(), sizes)}
+    if names is not None:
+        raise ValueError("joint holds a table and its names for each experiment: leave names out.")
+    found: dict[frozenset[str], Table] = {}
+    known = dict(sizes)
+    for key, entry in joint.items():
+        done = frozenset(as_names(key))
+        if not isinstance(entry, tuple) or len(entry) != 2:
+            raise ValueError(f"{_title(done)} must be a table and its names: {{'Z': (table, ('Z', 'A', 'O'))}}.")
+        if done in found:
+            raise ValueError(f"{_title(done)} is given twice; add their counts, or leave one out.")
+        found[done] = _read(*entry, done, known)
+        known |= dict(zip(found[done].names, found[done].values.shape, strict=True))
+    return found
+
+
+def _title(done: Iterable[str]) -> str:
+    return f"joint of {', '.join(f'do({name})' for name in sorted(done))}" if done else "joint"
+
+
+def _read(joint: ArrayLike | Sequence, names: Names, done: frozenset[str], sizes: Mapping[str, int]) -> Table:
+    names = as_names(names, order="the axes of joint follow their order")
+    title = _title(done)
+    table = np.asarray(as_numbers(joint, title), float)
+    if len(set(names)) < len(names):
+        raise ValueError(f"names has a variable twice: {', '.join(names)}. Give each axis a name of its own.")
+    if table.ndim != len(names):
+        raise ValueError(
+            f"{title} has shape {table.shape}, {table.ndim} axes; it needs one for each of {', '.join(names)}."
+        )
+    for name, length in zip(names, table.shape, strict=True):
+        if length != sizes.get(name, length):
+            raise ValueError(
+                f"{title} has shape {table.shape}, and its axis for {name} has length {length}, but {name} has "
+                f"{sizes[name]} values. Give the names in the order of the axes, not {', '.join(names)}."
+            )
+    if missing := sorted(done - set(names)):
+        raise ValueError(f"{title} has no axis for {listed(missing)}, which the experiment sets.")
+    if not np.isfinite(table).all() or (table < 0).any() or not table.sum() > 0:
+        raise ValueError(f"{title} must hold probabilities or counts: finite, none negative, not all zero.")
+    drawn = tuple(i for i, name in enumerate(names) if name not in done)
+    return Table(ratio(table, table.sum(drawn, keepdims=True)), names)
+
+
+class Evaluation:
+    """Values of expressions as arrays with an axis for each name; an axis that does not matter has length one.
+
+    Args:
+        tables: the tables by the variables set.
+    """
+
+    def __init__(self, tables: Mapping[frozenset[str], Table]):
+        self.tables = tables
+        self.sizes: dict[str, int] = {}
+        for table in tables.values():
+            self.sizes |= dict(zip(table.names, table.values.shape, strict=True))
+        self.axis = {name: i for i, name in enumerate(self.sizes)}
+
+    def value(self, x: Expression) -> np.ndarray:
+        """Return the value of an expression."""
+        match x:
+            case Probability(of, given, do):
+                both = self._marginal(self.tables[do], of | given | do)
+                return ratio(both, both.sum(self._axes(of), keepdims=True)) if given else both
+            case Product(factors):
+                value = np.ones((1,) * len(self.axis))
+                for factor in factors:
+                    other = self.value(factor)
+                    # Zero times a conditional on an impossible event (nan) is zero.
+                    value = np.where((value == 0) | (other == 0), 0, value * other)
+                return value
+            case Sum(over, body):
+                return self.value(body).sum(self._axes(over), keepdims=True)
+            case Fraction(numerator, denominator):
+                return ratio(self.value(numerator), self.value(denominator))
+
+    def arrange(self, value: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        """Return `value` with exactly the axes `names`, in this order."""
+        places = [self.axis[name] for name in names]
+        shape = [n if i in places else 1 for i, n in enumerate(self.sizes.values())]
+        value = np.broadcast_to(value, shape)
+        rest = [i for i in range(value.ndim) if i not in places]
+        return np.array(value.transpose(*places, *rest).reshape([self.sizes[name] for name in names]))
+
+    def average(self, value: np.ndarray, names: frozenset[str]) -> np.ndarray:
+        """Average over `names` where the value is defined: by their observed probability, or evenly without it."""
+        observed = self.tables.get(frozenset())
+        if observed is not None and names <= set(observed.names):
+            weight = self.value(Probability(names))
+        else:
+            weight = np.ones([size if name in names else 1 for name, size in self.sizes.items()])
+        value, weight = np.broadcast_arrays(value, weight)
+        gone, defined = self._axes(names), ~np.isnan(value)
+        total = np.where(defined, weight, 0).sum(gone, keepdims=True)
+        with np.errstate(invalid="ignore"):
+            return np.where(defined, value * weight, 0).sum(gone, keepdims=True) / total
+
+    def _axes(self, names: Iterable[str]) -> tuple[int, ...]:
+        return tuple(self.axis[name] for name in names)
+
+    def _marginal(self, table: Table, names: frozenset[str]) -> np.ndarray:
+        kept = [name for name in table.names if name in names]
+        value = table.values.sum(tuple(i for i, name in enumerate(table.names) if name not in names))
+        value = value.transpose(np.argsort([self.axis[name] for name in kept]))
+        return value.reshape([size if name in names else 1 for name, size in self.sizes.items()])
+
+
+def ratio(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return `x / y`, nan where `y` is not positive."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(y > 0, x / y, np.nan)
