@@ -20,6 +20,7 @@
 - `identification`: `identify`, the IDC algorithm around ID.
 - `id_algorithm`: the lines of the ID algorithm.
 - `experiments`: identification from several experiments, the gID algorithm.
+- `remedies`: the smallest further sets to observe or to set, if an effect is not identifiable.
 - `hedge`: the witness if an effect is not identifiable.
 - `derivation`: the steps of an identification, to print.
 - `bounds`: of an effect that is not identifiable, by linear programs.
@@ -41,6 +42,7 @@ from undelude.causal.graph import Path
 from undelude.causal.hedge import Hedge, NotIdentifiable, Thicket
 from undelude.causal.identification import identify
 from undelude.causal.model import CausalModel
+from undelude.causal.remedies import Remedies, remedies
 from undelude.causal.variable import Variable
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "Hedge",
     "NotIdentifiable",
     "Path",
+    "Remedies",
     "Step",
     "Thicket",
     "Variable",
@@ -61,6 +64,7 @@ __all__ = [
     "from_pgmpy",
     "from_pyagrum",
     "identify",
+    "remedies",
     "sample",
     "to_networkx",
     "to_pgmpy",

@@ -123,7 +123,7 @@ class Record:
     def rule_2(
         self,
         query: Probability,
-        result: Probability,
+        result: Expression,
         y: Iterable[str],
         name: Iterable[str],
         done: Iterable[str],

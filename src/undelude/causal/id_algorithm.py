@@ -155,7 +155,7 @@ def _lines(y: frozenset[str], x: frozenset[str], distribution: Distribution) -> 
         record.line(4, query, sum_over(names - y - x, split), record.each(parts))
         factors = [_lines(part, names - part, distribution) for part in parts]
         return sum_over(names - y - x, product(factors))
-    part = parts[0]
+    part = next(iter(parts))
     wholes = districts(distribution.order, distribution.bidirected)
     if len(wholes) == 1:  # 5
         record.line(5, query, None, names, part)

@@ -23,9 +23,12 @@ from undelude.causal.graph import (
 from undelude.causal.hedge import NotIdentifiable, explanation, find_hedge, find_thicket, thicket_explanation
 from undelude.causal.id_algorithm import Distribution, Failure, identify_effect
 from undelude.causal.names import AnyGraph, Graph, Names, as_graph, as_names, check_names
+from undelude.causal.notation import short_list
 
+# Variables of a graph for which a refusal says what would help.
+MOST_TRIED = 20
 # Clause of a message.
-_ORDER = "the axes of `Estimand.evaluate` follow the order of outcome, see and do"
+ORDER = "the axes of `Estimand.evaluate` follow the order of outcome, see and do"
 
 
 def identify(
@@ -70,24 +73,63 @@ def identify(
     P(O | do(Z), A)
     """
     graph = as_graph(graph)
-    outcome, do, see = (as_names(names, order=_ORDER) for names in (outcome, do, see))
+    outcome, do, see = (as_names(names, order=ORDER) for names in (outcome, do, see))
     asked, done, seen, hidden = check_names(graph, {"asked": outcome, "done": do, "seen": see, "latent": latent})
     if not asked:
         raise ValueError("nothing is asked; name at least one outcome.")
     known = _experiments(graph, hidden, experiments)
-    order = tuple(name for name in topological_order(graph) if name not in hidden)
-    record = Record(order)
+    record = Record([name for name in topological_order(graph) if name not in hidden])
+    query = Query(asked, done, seen)
     try:
-        expression = express(graph, frozenset(asked), frozenset(done), frozenset(seen), hidden, record, known)
+        return query.estimand(graph, hidden, known, record)
     except Failure as failure:
         hedge = find_hedge(graph, hidden, failure)
-        raise NotIdentifiable(explanation(hedge, asked, done, seen, order), hedge, record.derivation()) from None
+        message = explanation(hedge, asked, done, seen, record.order) + _sufficient(graph, query, hidden)
+        raise NotIdentifiable(message, hedge, record.derivation()) from None
     except NoExperiment as failure:
         thicket = find_thicket(graph, hidden, failure)
-        message = thicket_explanation(thicket, asked, done, seen, order)
+        message = thicket_explanation(thicket, asked, done, seen, record.order)
         hedge = dict(thicket.hedges).get(OBSERVATION)
         raise NotIdentifiable(message, hedge, record.derivation(), thicket) from None
-    return Estimand(asked, done, seen, expression, order, derivation=record.derivation())
+
+
+class Query(NamedTuple):
+    """The query `P(asked | do(done), seen)`."""
+
+    asked: tuple[str, ...]
+    done: tuple[str, ...]
+    seen: tuple[str, ...]
+
+    def estimand(
+        self, graph: Graph, hidden: tuple[str, ...], experiments: tuple[Experiment, ...], record: Record
+    ) -> Estimand:
+        """Return the estimand, and append the steps to `record`.
+
+        Raises:
+            Failure, NoExperiment: there is none.
+        """
+        y, x, z = map(frozenset, self)
+        expression = express(graph, y, x, z, hidden, record, experiments)
+        return Estimand(*self, expression, record.order, derivation=record.derivation())
+
+    def attempt(
+        self, graph: Graph, hidden: tuple[str, ...], experiments: tuple[Experiment, ...] = (OBSERVATION,)
+    ) -> Estimand | None:
+        """Return the estimand, or None if there is none."""
+        record = Record([name for name in topological_order(graph) if name not in hidden])
+        try:
+            return self.estimand(graph, hidden, experiments, record)
+        except (Failure, NoExperiment):
+            return None
+
+
+def _sufficient(graph: Graph, query: Query, hidden: tuple[str, ...]) -> str:
+    """Return a sentence with the hidden variables each of which would suffice, if there are such and few to try."""
+    if len(graph) > MOST_TRIED:
+        return ""
+    causes = ancestors(graph, (*query.asked, *query.seen))
+    found = [u for u in hidden if u in causes and query.attempt(graph, tuple(x for x in hidden if x != u))]
+    return f" Observing {' or '.join(short_list(found))} alone would identify it." if found else ""
 
 
 def _experiments(graph: Graph, hidden: tuple[str, ...], experiments: Iterable[Names] | None) -> tuple[Experiment, ...]:
