@@ -10,6 +10,8 @@
 - `model`: `CausalModel`, its queries and its marginals.
 - `soft`: interventions by a distribution or a policy, evidence by a likelihood.
 - `counterfactual`: worlds that share their exogenous causes; necessity and sufficiency.
+- `counterfactual_identification`: counterfactuals from experiments, the ID* and IDC* algorithms.
+- `counterfactual_graph`: the variables of several worlds, merged.
 - `equation`: a variable as a function of its parents and of noise.
 - `information`: mutual information.
 - `questions`: what is computed from several queries, or asked of another model.
@@ -34,12 +36,13 @@
 from undelude.causal.bounds import Bounds, bounds
 from undelude.causal.convert import from_pgmpy, from_pyagrum, to_networkx, to_pgmpy, to_pyagrum
 from undelude.causal.counterfactual import Causation
+from undelude.causal.counterfactual_identification import CounterfactualEstimand, identify_counterfactual
 from undelude.causal.data import fit, sample
 from undelude.causal.derivation import Derivation, Step
 from undelude.causal.equation import Equation
 from undelude.causal.estimand import Estimand
 from undelude.causal.graph import Path
-from undelude.causal.hedge import Hedge, NotIdentifiable, Thicket
+from undelude.causal.hedge import Conflict, Hedge, NotIdentifiable, Thicket
 from undelude.causal.identification import identify
 from undelude.causal.model import CausalModel
 from undelude.causal.remedies import Remedies, remedies
@@ -49,6 +52,8 @@ __all__ = [
     "Bounds",
     "CausalModel",
     "Causation",
+    "Conflict",
+    "CounterfactualEstimand",
     "Derivation",
     "Equation",
     "Estimand",
@@ -64,6 +69,7 @@ __all__ = [
     "from_pgmpy",
     "from_pyagrum",
     "identify",
+    "identify_counterfactual",
     "remedies",
     "sample",
     "to_networkx",

@@ -1,6 +1,6 @@
 """Sums, products and fractions of probabilities, observed or of experiments, simplified on construction."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
@@ -69,6 +69,19 @@ def probabilities(x: Expression) -> Iterator[Probability]:
         case Fraction(numerator, denominator):
             yield from probabilities(numerator)
             yield from probabilities(denominator)
+
+
+def renamed(x: Expression, names: Mapping[str, str]) -> Expression:
+    """Return an expression with other names for its free variables."""
+    match x:
+        case Probability():
+            return Probability(*(frozenset(names.get(name, name) for name in part) for part in (x.of, x.given, x.do)))
+        case Product(factors):
+            return Product(tuple(renamed(factor, names) for factor in factors))
+        case Sum(over, body):
+            return Sum(over, renamed(body, {name: new for name, new in names.items() if name not in over}))
+        case Fraction(numerator, denominator):
+            return Fraction(renamed(numerator, names), renamed(denominator, names))
 
 
 def product(factors: Iterable[Expression]) -> Expression:

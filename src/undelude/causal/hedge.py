@@ -58,12 +58,28 @@ class Thicket:
     setting: tuple[frozenset[str], ...]
 
 
+@dataclass(frozen=True)
+class Conflict:
+    """Proof that no experiments determine a counterfactual (Shpitser & Pearl 2008, line 8 of ID*).
+
+    Attributes:
+        component: events of several worlds that hidden causes or a shared noise join, as text.
+        variable: a variable that has several values there.
+        values: these values, as text.
+    """
+
+    component: tuple[str, ...]
+    variable: str
+    values: tuple[str, ...]
+
+
 class NotIdentifiable(ValueError):
     """An effect that the distributions of the observed variables do not determine.
 
     Attributes:
         hedge: the witness for the observed distribution; None if no experiment in question has one.
         thicket: the witness for several experiments; None if only observation is in question.
+        conflict: the witness that no experiments at all determine a counterfactual, or None.
         derivation: the steps up to the failure.
     """
 
@@ -73,12 +89,14 @@ class NotIdentifiable(ValueError):
         hedge: Hedge | None,
         derivation: Derivation | None = None,
         thicket: Thicket | None = None,
+        conflict: Conflict | None = None,
     ):
         ValueError.__init__(self, message)
-        self.hedge, self.derivation, self.thicket = hedge, derivation or Derivation(), thicket
+        self.hedge, self.derivation = hedge, derivation or Derivation()
+        self.thicket, self.conflict = thicket, conflict
 
     def __reduce__(self) -> tuple:
-        return NotIdentifiable, (str(self), self.hedge, self.derivation, self.thicket)
+        return NotIdentifiable, (str(self), self.hedge, self.derivation, self.thicket, self.conflict)
 
 
 def find_thicket(graph: Graph, hidden: tuple[str, ...], failure: NoExperiment) -> Thicket:

@@ -77,20 +77,45 @@ def identify(
     asked, done, seen, hidden = check_names(graph, {"asked": outcome, "done": do, "seen": see, "latent": latent})
     if not asked:
         raise ValueError("nothing is asked; name at least one outcome.")
-    known = _experiments(graph, hidden, experiments)
+    known = as_experiments(graph, hidden, experiments)
     record = Record([name for name in topological_order(graph) if name not in hidden])
     query = Query(asked, done, seen)
     try:
         return query.estimand(graph, hidden, known, record)
-    except Failure as failure:
+    except (Failure, NoExperiment) as failure:
+        raise refusal(failure, graph, hidden, query, record, more=_sufficient(graph, query, hidden)) from None
+
+
+def refusal(
+    failure: Failure | NoExperiment,
+    graph: Graph,
+    hidden: tuple[str, ...],
+    query: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]],
+    record: Record,
+    *,
+    about: str = "",
+    more: str = "",
+) -> NotIdentifiable:
+    """Return the error of a query that is not identifiable, with its witness.
+
+    Args:
+        failure: the place at which identification failed.
+        graph: the parents of each variable.
+        hidden: the variables that cannot be observed.
+        query: the variables asked, done and seen.
+        record: the steps so far.
+        about: the counterfactual that requires the query, if it is not asked itself.
+        more: a sentence that ends the message.
+    """
+    before = f"{about} requires another effect. " if about else ""
+    if isinstance(failure, Failure):
         hedge = find_hedge(graph, hidden, failure)
-        message = explanation(hedge, asked, done, seen, record.order) + _sufficient(graph, query, hidden)
-        raise NotIdentifiable(message, hedge, record.derivation()) from None
-    except NoExperiment as failure:
-        thicket = find_thicket(graph, hidden, failure)
-        message = thicket_explanation(thicket, asked, done, seen, record.order)
-        hedge = dict(thicket.hedges).get(OBSERVATION)
-        raise NotIdentifiable(message, hedge, record.derivation(), thicket) from None
+        message = explanation(hedge, *query, record.order)
+        return NotIdentifiable(before + message + more, hedge, record.derivation())
+    thicket = find_thicket(graph, hidden, failure)
+    message = thicket_explanation(thicket, *query, record.order)
+    hedge = dict(thicket.hedges).get(OBSERVATION)
+    return NotIdentifiable(before + message + more, hedge, record.derivation(), thicket)
 
 
 class Query(NamedTuple):
@@ -132,7 +157,9 @@ def _sufficient(graph: Graph, query: Query, hidden: tuple[str, ...]) -> str:
     return f" Observing {' or '.join(short_list(found))} alone would identify it." if found else ""
 
 
-def _experiments(graph: Graph, hidden: tuple[str, ...], experiments: Iterable[Names] | None) -> tuple[Experiment, ...]:
+def as_experiments(
+    graph: Graph, hidden: tuple[str, ...], experiments: Iterable[Names] | None
+) -> tuple[Experiment, ...]:
     """Return the sets of variables that experiments set, without repetition."""
     if experiments is None:
         return (OBSERVATION,)

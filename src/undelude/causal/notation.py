@@ -112,9 +112,12 @@ class Latex(Text):
     times = r" \, "
 
     def _name(self, name: str) -> str:
+        name, equals, value = name.partition("=")
         stem, _, index = name.partition("_")
         stem = f"\\{stem}" if _GREEK.fullmatch(stem) else stem if len(stem) == 1 else f"\\mathrm{{{stem}}}"
-        return f"{stem}_{{{index.replace('_', ',')}}}" if index else stem
+        shown = f"{stem}_{{{index.replace('_', ',')}}}" if index else stem
+        value = value if len(value) < 2 else f"\\mathrm{{{value}}}"
+        return f"{shown}={value}" if equals else shown
 
     def _do(self, name: str) -> str:
         return rf"\mathrm{{do}}({name})"

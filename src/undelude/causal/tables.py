@@ -86,25 +86,33 @@ def _read(joint: ArrayLike | Sequence, names: Names, done: frozenset[str], sizes
 
 
 class Evaluation:
-    """Values of expressions as arrays with an axis for each name; an axis that does not matter has length one.
+    """Values of expressions as arrays with an axis for each symbol; an axis that does not matter has length one.
 
     Args:
         tables: the tables by the variables set.
+        variables: the variable that each symbol of the expressions stands for; by default itself.
+        fixed: the places of the values of symbols that have one value, and so no axis.
     """
 
-    def __init__(self, tables: Mapping[frozenset[str], Table]):
-        self.tables = tables
-        self.sizes: dict[str, int] = {}
+    def __init__(
+        self,
+        tables: Mapping[frozenset[str], Table],
+        variables: Mapping[str, str] | None = None,
+        fixed: Mapping[str, int] | None = None,
+    ):
+        self.tables, self.fixed = tables, fixed or {}
+        size_of: dict[str, int] = {}
         for table in tables.values():
-            self.sizes |= dict(zip(table.names, table.values.shape, strict=True))
-        self.axis = {name: i for i, name in enumerate(self.sizes)}
+            size_of |= dict(zip(table.names, table.values.shape, strict=True))
+        self.variables = {name: name for name in size_of} if variables is None else variables
+        self.sizes = {x: size_of[name] for x, name in self.variables.items() if x not in self.fixed}
+        self.axis = {x: i for i, x in enumerate(self.sizes)}
 
     def value(self, x: Expression) -> np.ndarray:
         """Return the value of an expression."""
         match x:
-            case Probability(of, given, do):
-                both = self._marginal(self.tables[do], of | given | do)
-                return ratio(both, both.sum(self._axes(of), keepdims=True)) if given else both
+            case Probability():
+                return self._probability(x)
             case Product(factors):
                 value = np.ones((1,) * len(self.axis))
                 for factor in factors:
@@ -141,11 +149,17 @@ class Evaluation:
     def _axes(self, names: Iterable[str]) -> tuple[int, ...]:
         return tuple(self.axis[name] for name in names)
 
-    def _marginal(self, table: Table, names: frozenset[str]) -> np.ndarray:
-        kept = [name for name in table.names if name in names]
-        value = table.values.sum(tuple(i for i, name in enumerate(table.names) if name not in names))
-        value = value.transpose(np.argsort([self.axis[name] for name in kept]))
-        return value.reshape([size if name in names else 1 for name, size in self.sizes.items()])
+    def _probability(self, x: Probability) -> np.ndarray:
+        table = self.tables[frozenset(self.variables[symbol] for symbol in x.do)]
+        symbols = {self.variables[symbol]: symbol for symbol in x.of | x.given | x.do}
+        value = table.values.sum(tuple(i for i, name in enumerate(table.names) if name not in symbols))
+        kept = [symbols[name] for name in table.names if name in symbols]
+        if x.given:
+            value = ratio(value, value.sum(tuple(i for i, symbol in enumerate(kept) if symbol in x.of), keepdims=True))
+        value = value[tuple(self.fixed.get(symbol, slice(None)) for symbol in kept)]
+        kept = [symbol for symbol in kept if symbol not in self.fixed]
+        value = value.transpose(np.argsort([self.axis[symbol] for symbol in kept]))
+        return value.reshape([size if symbol in kept else 1 for symbol, size in self.sizes.items()])
 
 
 def ratio(x: np.ndarray, y: np.ndarray) -> np.ndarray:
