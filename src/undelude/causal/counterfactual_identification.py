@@ -9,6 +9,7 @@ conjunction (Correa, Lee & Bareinboim, NeurIPS 2021, whose algorithms also cover
 import operator
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from undelude.causal.counterfactual_graph import CounterfactualGraph, Event, Factor, Term, Value, conflicts, groups
 from undelude.causal.derivation import Record
@@ -182,8 +183,9 @@ def identify_counterfactual(
 
 def _events(graph: Graph, hidden: tuple[str, ...], role: str, worlds: Worlds | None, do: Values | None) -> list[Event]:
     """Return the events of some worlds, checked."""
+    pairs: list[Any]
     if worlds is None or isinstance(worlds, Mapping):
-        pairs = [(worlds or {}, do or {})]
+        pairs = [({} if worlds is None else worlds, {} if do is None else do)]
     elif do is not None:
         raise ValueError(f"{role} lists several worlds, each with its intervention: leave the other one out.")
     else:
