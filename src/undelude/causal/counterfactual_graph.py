@@ -1,6 +1,6 @@
 """Counterfactual graphs: the variables of several worlds that a conjunction depends on, and their factors.
 
-A variable has one node for each assignment of values to its parents, in whatever worlds these occur: by the axiom of
+A variable has one node for each assignment of values to its parents, in any world: by the axiom of
 composition, equal parents and shared noise make equal children (Shpitser & Pearl 2008, algorithm make-cg). Nodes are
 merged from causes to effects, so that each merger sees the values that its parents were merged to.
 """

@@ -2,7 +2,7 @@
 
 The probability of a conjunction is a sum of products of factors, one for each set of nodes of the counterfactual graph
 that hidden causes connect. A factor is the distribution of an experiment if one world shows all its values; otherwise
-no experiment determines it, whatever the number of values. A condition cancels the factors that it shares with the
+no experiment determines it, for variables with any number of values. A condition cancels the factors that it shares with the
 conjunction (Correa, Lee & Bareinboim, NeurIPS 2021, whose algorithms also cover given experiments).
 """
 
@@ -200,6 +200,9 @@ def _events(graph: Graph, hidden: tuple[str, ...], role: str, worlds: Worlds | N
         values, done = pair
         check_names(graph, {"latent": hidden, role: tuple(values)})
         check_names(graph, {"latent": hidden, "done": tuple(done)})
+        for value in (*values.values(), *done.values()):
+            if not isinstance(value, Hashable):
+                raise TypeError(f"{role}: a value must be hashable, such as a number or a string, not {value!r:.99}.")
         world = tuple((name, done[name]) for name in graph if name in done)
         found += [Event(name, value, world) for name, value in values.items()]
     return found
@@ -241,7 +244,7 @@ class _Writer:
         self._symbols: dict[tuple[str, Term], str] = {}
 
     def ratio(self, above: frozenset[Factor], below: frozenset[Factor]) -> Expression:
-        """Return the ratio of two sums of products; what they share cancels."""
+        """Return the ratio of two sums of products; common groups of factors cancel."""
         whole = conflicts(above), conflicts(below)
         if self.known is None and not any(whole):
             joint, condition = self._one_world(above), self._one_world(below)

@@ -13,7 +13,7 @@ from undelude.causal.names import AnyGraph, Names, as_graph, as_names, check_nam
 
 @dataclass(frozen=True)
 class Remedies:
-    """What would make an effect identifiable.
+    """Further sets of variables that would make an effect identifiable.
 
     Attributes:
         observe: the inclusion-minimal sets of hidden variables that would suffice if they were observed, the smallest

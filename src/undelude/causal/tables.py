@@ -134,7 +134,7 @@ class Evaluation:
         return np.array(value.transpose(*places, *rest).reshape([self.sizes[name] for name in names]))
 
     def average(self, value: np.ndarray, names: frozenset[str]) -> np.ndarray:
-        """Average over `names` where the value is defined: by their observed probability, or evenly without it."""
+        """Average the defined values over `names`, by their observed probability, or evenly without it."""
         observed = self.tables.get(frozenset())
         if observed is not None and names <= set(observed.names):
             weight = self.value(Probability(names))
