@@ -107,3 +107,14 @@ def test_transformations_pass_it_through() -> None:
     assert str(batch).startswith("Answer(")
     with pytest.raises(ValueError, match="batch"):
         batch.to_dict()
+
+
+def test_an_estimand_reads_the_names_of_an_answer() -> None:
+    model = frog()
+    estimand = model.identify("O_1", do="A_1")
+    found = estimand.evaluate(model.query(("Theta", "A_1", "O_1")))
+    np.testing.assert_array_equal(
+        found, estimand.evaluate(np.asarray(model.query(("Theta", "A_1", "O_1"))), estimand.names)
+    )
+    with pytest.raises(ValueError, match="leave names out"):
+        estimand.evaluate(model.query(("O_1", "A_1", "Theta")), estimand.names)

@@ -105,6 +105,11 @@ def test_any_query(data: st.DataObject) -> None:
         "paths": lambda: [str(path) for path in model.paths(a, b, given=c, do=d)],
         "back_door": lambda: model.back_door(a, b, latent=c),
         "identify": lambda: str(model.identify(a, do=b, see=c, latent=d)),
+        "experiments": lambda: str(model.identify(a, do=b, latent=d, experiments=[c, ()])),
+        "remedies": lambda: str(ud.causal.remedies(model.graph, a, do=b, see=c, latent=d, limit=9)),
+        "identify_counterfactual": lambda: str(
+            ud.causal.identify_counterfactual(model.graph, see, do=do, given=assignment(), latent=d)
+        ),
         "getitem": lambda: model[a],
         "table": lambda: model.table(a),
     }
@@ -163,5 +168,10 @@ def test_any_graph(data: st.DataObject) -> None:
         "back_door": lambda: back_door(dag, a, b, latent=c),
         "projection": lambda: graph.latent_projection(dag, a),
         "identify": lambda: str(ud.identify(dag, a, do=b, see=c, latent=d)),
+        "experiments": lambda: str(ud.identify(dag, a, do=b, latent=c, experiments=d)),
+        "remedies": lambda: str(ud.causal.remedies(dag, a, do=b, see=c, latent=d)),
+        "identify_counterfactual": lambda: str(
+            ud.causal.identify_counterfactual(dag, {"A": 1}, do={"B": 0}, given={"C": 0}, latent=d)
+        ),
     }
     outcome(calls[draw(st.sampled_from(sorted(calls)))], raises=REFUSED)

@@ -2,15 +2,17 @@
 
 import pickle
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations, pairwise
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
+from undelude.causal.estimand import Estimand
 from undelude.causal.expression import Fraction, Probability, Product, Sum, fraction, product, sum_over
-from undelude.causal.identification import Estimand, Hedge, NotIdentifiable, identify
+from undelude.causal.hedge import Hedge, NotIdentifiable
+from undelude.causal.identification import identify
 from undelude.causal.model import CausalModel
 from undelude.causal.names import Parents
 from undelude.causal.variable import Variable
@@ -63,9 +65,16 @@ def random_query(rng: np.random.Generator, *, most_seen: int) -> Query:
 class World:
     """Random tables for a graph; the joint distribution before and after surgery is their product."""
 
-    def __init__(self, graph: Parents, rng: np.random.Generator, *, zeros: float = 0.0):
+    def __init__(
+        self,
+        graph: Parents,
+        rng: np.random.Generator,
+        *,
+        zeros: float = 0.0,
+        size: Callable[[str], int] | None = None,
+    ):
         self.names = list(graph)
-        self.sizes = {x: int(rng.integers(2, 4)) for x in graph}
+        self.sizes = {x: size(x) if size else int(rng.integers(2, 4)) for x in graph}
         self.tables = {}
         for x, parents in graph.items():
             shape = tuple(self.sizes[p] for p in parents)

@@ -44,7 +44,8 @@ from undelude.causal.counterfactual import Causation
 from undelude.causal.equation import Equation
 from undelude.causal.estimand import Estimand
 from undelude.causal.graph import Path
-from undelude.causal.identification import Hedge, NotIdentifiable, identify
+from undelude.causal.hedge import Hedge, NotIdentifiable
+from undelude.causal.identification import identify
 from undelude.causal.mixed import Graph
 from undelude.causal.model import CausalModel
 from undelude.causal.variable import Variable

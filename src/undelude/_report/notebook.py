@@ -24,6 +24,7 @@ from undelude._drawing.panel import panel_of
 from undelude._drawing.svg import STYLE, WIDTH, to_figure
 from undelude._process.episodes import EXPERT, Episodes
 from undelude.causal.answer import Answer
+from undelude.causal.derivation import Derivation
 from undelude.causal.graph import Path
 from undelude.causal.mixed import Graph
 from undelude.causal.model import CausalModel
@@ -149,6 +150,12 @@ def _drawn(graph: Graph) -> str:
         what = f"{_count(len(graph), 'variable')} and {_count(len(graph.arrows), 'arrow')}"
         return f'<p class="aside">{what}: too many to draw; at most {MOST_NODES} variables.</p>'
     return draw_dag(panel_of(graph)).svg if graph else "<p>No variables.</p>"
+
+
+def of_derivation(derivation: Derivation) -> str:
+    """Return the steps of a derivation: each equation, its rule, and why the rule applies."""
+    rows = [[derivation.equation(step), step.rule, step.because] for step in derivation.steps]
+    return _page(_table(["equation", "rule", "because"], rows) if rows else "<p>No step.</p>")
 
 
 def of_paths(paths: Iterable[Path]) -> str:

@@ -11,6 +11,8 @@
 - `soft`: interventions by a distribution or a policy, evidence by a likelihood.
 - `counterfactual`: worlds that share their exogenous causes; necessity and sufficiency.
 - `effects`: total, direct and indirect effects.
+- `counterfactual_identification`: counterfactuals from experiments, the ID* and IDC* algorithms.
+- `counterfactual_graph`: the variables of several worlds, merged.
 - `equation`: a variable as a function of its parents and of noise.
 - `answer`: an array of probabilities that names its axes.
 - `information`: mutual information.
@@ -26,10 +28,17 @@
 - `equivalence`: Markov equivalence, and the essential graph.
 - `mixed`: `Graph`, with directed and bidirected edges; `graph_questions`: its questions.
 - `graph_text`: graphs in DOT, in dagitty's language and as TikZ; `layout`: where their variables stand.
-- `identification`: the ID and IDC algorithms, and the hedge if an effect is not identifiable.
+- `identification`: `identify`, the IDC algorithm around ID.
+- `id_algorithm`: the lines of the ID algorithm.
+- `experiments`: identification from several experiments, the gID algorithm.
+- `remedies`: the smallest further sets to observe or to set, if an effect is not identifiable.
+- `hedge`: the witness if an effect is not identifiable.
+- `derivation`: the steps of an identification, to print.
 - `bounds`: of an effect that is not identifiable, by linear programs.
 - `expression`: sums, products and fractions of observed probabilities, simplified.
 - `estimand`: an identified effect, to print or to evaluate on a table.
+- `tables`: tables of probabilities, and the values of expressions in them.
+- `notation`: expressions in plain text and in LaTeX.
 - `positivity`: whether an estimand conditions on an event without probability.
 """
 
@@ -37,16 +46,20 @@ from undelude.causal.answer import Answer
 from undelude.causal.bounds import Bounds, bounds
 from undelude.causal.convert import from_pgmpy, from_pyagrum, to_networkx, to_pgmpy, to_pyagrum
 from undelude.causal.counterfactual import Causation
+from undelude.causal.counterfactual_identification import CounterfactualEstimand, identify_counterfactual
+from undelude.causal.derivation import Derivation, Step
 from undelude.causal.effects import Effect
 from undelude.causal.equation import Equation
 from undelude.causal.equivalence import EssentialGraph
 from undelude.causal.estimand import Estimand
 from undelude.causal.graph import Path
-from undelude.causal.identification import Hedge, NotIdentifiable, identify
+from undelude.causal.hedge import Conflict, Hedge, NotIdentifiable, Thicket
+from undelude.causal.identification import identify
 from undelude.causal.instruments import Instrument
 from undelude.causal.learning import fit, standard_error
 from undelude.causal.mixed import Graph
 from undelude.causal.model import CausalModel
+from undelude.causal.remedies import Remedies, remedies
 from undelude.causal.sampling import sample
 from undelude.causal.variable import Variable
 
@@ -55,6 +68,9 @@ __all__ = [
     "Bounds",
     "CausalModel",
     "Causation",
+    "Conflict",
+    "CounterfactualEstimand",
+    "Derivation",
     "Effect",
     "Equation",
     "EssentialGraph",
@@ -64,12 +80,17 @@ __all__ = [
     "Instrument",
     "NotIdentifiable",
     "Path",
+    "Remedies",
+    "Step",
+    "Thicket",
     "Variable",
     "bounds",
     "fit",
     "from_pgmpy",
     "from_pyagrum",
     "identify",
+    "identify_counterfactual",
+    "remedies",
     "sample",
     "standard_error",
     "to_networkx",

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from undelude._tree import is_concrete
-from undelude.causal.estimand import written_query
 from undelude.causal.expression import free
+from undelude.causal.notation import written_query
 from undelude.causal.order import MAX_BYTES
 from undelude.causal.positivity import undefined
 from undelude.causal.structure import Structure

@@ -1,20 +1,20 @@
 """Estimands: expressions of an interventional distribution in the observed distribution (Section 3)."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import ArrayLike
 
-from undelude._checks import as_numbers
-from undelude.causal.expression import Expression, Fraction, Probability, Product, Sum, free
-from undelude.causal.names import Names, as_names
+from undelude.causal.derivation import Derivation
+from undelude.causal.expression import Expression, free, probabilities
+from undelude.causal.names import Names
+from undelude.causal.notation import Latex, Text, written_query
+from undelude.causal.tables import Evaluation, Joint, read_tables
 
 
 @dataclass(frozen=True, repr=False)
 class Estimand:
-    """An expression for `P(outcome | do, see)` in the distribution of the observed variables.
+    """An expression for `P(outcome | do, see)` in the distribution of the observed variables, or in experiments.
 
     It is valid under positivity: every event that it conditions on has a positive probability.
 
@@ -25,6 +25,7 @@ class Estimand:
         expression: sums, products and fractions of probabilities of observed variables.
         order: names from causes to effects, for printing.
         sizes: the number of values of each variable, if the estimand comes from a `CausalModel`; else empty.
+        derivation: the steps from the query to the expression, to print.
 
     >>> from undelude import identify
     >>> frontdoor = {"U": (), "A": ("U",), "M": ("A",), "O": ("M", "U")}
@@ -38,6 +39,7 @@ class Estimand:
     expression: Expression
     order: tuple[str, ...]
     sizes: Mapping[str, int] = field(default_factory=dict, compare=False)
+    derivation: Derivation = field(default=Derivation(), compare=False)
 
     @property
     def free(self) -> tuple[str, ...]:
@@ -50,8 +52,13 @@ class Estimand:
         needed = free(self.expression, bound=True) | {*self.outcome, *self.do, *self.see}
         return tuple(x for x in self.order if x in needed)
 
+    @property
+    def _names(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """Return the names in order, those that come first among conditions, and those without a prime."""
+        return self.order, self.do, (*self.outcome, *self.do, *self.see, *self.free)
+
     def __str__(self) -> str:
-        return _Text(self).show(self.expression)
+        return Text(*self._names).show(self.expression)
 
     def __repr__(self) -> str:
         return f"Estimand: {written_query(self.outcome, self.do, self.see)} = {self}"
@@ -63,225 +70,64 @@ class Estimand:
         >>> print(identify({"Z": (), "A": ("Z",), "O": ("A", "Z")}, "O", do="A").latex())
         \sum_{Z} P(O \mid A, Z) \, P(Z)
         """
-        return _Latex(self).show(self.expression)
+        return Latex(*self._names).show(self.expression)
 
     def _repr_latex_(self) -> str:
         """Return the query and the expression as a notebook shows them."""
-        latex = _Latex(self)
-        outcome, do, see = (list(map(latex.name, names)) for names in (self.outcome, self.do, self.see))
-        query = latex.probability(", ".join(outcome), ", ".join([*(rf"\mathrm{{do}}({x})" for x in do), *see]))
+        query = Latex(*self._names).query(self.outcome, self.do, self.see)
         return rf"$\displaystyle {query} = {self.latex()}$"
 
-    def evaluate(self, joint: ArrayLike | Sequence, names: Names) -> np.ndarray:
-        """Evaluate the estimand in a distribution of the observed variables.
+    @property
+    def experiments(self) -> dict[tuple[str, ...], tuple[str, ...]]:
+        """The variables that each experiment sets, `()` for observation, and those that its table needs an axis for."""
+        found: dict[frozenset[str], frozenset[str]] = {}
+        for x in probabilities(self.expression):
+            found[x.do] = found.get(x.do, x.do) | free(x)
+        return {self._in_order(do): self._in_order(names) for do, names in found.items()}
+
+    def _in_order(self, names: frozenset[str]) -> tuple[str, ...]:
+        return tuple(x for x in self.order if x in names)
+
+    def evaluate(self, joint: Joint, names: Names | None = None) -> np.ndarray:
+        """Evaluate the estimand in a distribution of the observed variables, or in those of several experiments.
 
         The names must be in the order of the axes. An estimand of `CausalModel.identify` knows how many values each
         variable has, and rejects an axis of another length. Two axes of one length that are swapped cannot be noticed.
 
         Args:
-            joint: probabilities or counts with an axis for each of `names`; it need not be normalised.
+            joint: probabilities or counts with an axis for each of `names`; it need not be normalised. The answer of a
+                query knows its names. If the estimand is of several experiments: a dict of `(table, names)` by the
+                variables that the experiment sets, `()` for observation. A table has axes for these variables too, and
+                is normalised for each of their values.
             names: the variables of the axes, in order. Those that the estimand does not need are summed out; the
-                `free` variables are averaged by their probability.
+                `free` variables are averaged by their observed probability, or evenly if there is no such table.
 
         Returns:
             Probabilities `[*outcome, *see, *do]`; nan if the estimand conditions on an event without mass.
 
         Raises:
             ValueError: a missing or repeated name, a set of names, axes that do not fit the names, a negative entry,
-                no mass.
+                no mass, a missing experiment.
 
         >>> from undelude import identify
         >>> identify({"A": (), "O": ("A",)}, "O", do="A").evaluate([[3, 1], [1, 1]], ("A", "O")).tolist()
         [[0.75, 0.5], [0.25, 0.5]]
         """
-        names = as_names(names, order="the axes of joint follow their order")
-        table = np.asarray(as_numbers(joint, "joint"), float)
-        if len(set(names)) < len(names):
-            raise ValueError(f"names has a variable twice: {', '.join(names)}. Give each axis a name of its own.")
-        if table.ndim != len(names):
-            raise ValueError(
-                f"joint has shape {table.shape}, {table.ndim} axes; it needs one for each of {', '.join(names)}."
-            )
-        for name, length in zip(names, table.shape, strict=True):
-            if length != self.sizes.get(name, length):
+        tables = read_tables(joint, names, self.sizes)
+        for done, needed in self.experiments.items():
+            query = Text(self.order).query(needed, done, ()) if done else "the observed distribution"
+            if frozenset(done) not in tables:
                 raise ValueError(
-                    f"joint has shape {table.shape}, and its axis for {name} has length {length}, but {name} has "
-                    f"{self.sizes[name]} values. Give the names in the order of the axes, not {', '.join(names)}."
+                    f"joint has no table of {query}, which the estimand needs: {self}. Give evaluate a dict, such as "
+                    "{'Z': (table, ('Z', 'A', 'O')), (): (observed, ('Z', 'A', 'O'))}."
                 )
-        axes = (*self.outcome, *self.see, *self.do)
-        if missing := [x for x in self.names if x not in names]:
+            if missing := [x for x in needed if x not in tables[frozenset(done)].names]:
+                raise ValueError(f"joint has no axis for {', '.join(missing)}, which the estimand needs: {self}.")
+        evaluation = Evaluation(tables)
+        if missing := [x for x in self.names if x not in evaluation.axis]:
             raise ValueError(f"joint has no axis for {', '.join(missing)}, which the estimand needs: {self}.")
-        if not np.isfinite(table).all() or (table < 0).any() or not table.sum() > 0:
-            raise ValueError("joint must hold probabilities or counts: finite, none negative, not all zero.")
-        tables = _Tables(table / table.sum(), names)
-        value = tables.value(self.expression)
+        value = evaluation.value(self.expression)
         if self.free:
             # Each value of a free variable gives the same answer, or nan.
-            weight = tables.value(Probability(frozenset(self.free)))
-            value, weight = np.broadcast_arrays(value, weight)
-            gone = tuple(tables.axis[x] for x in self.free)
-            defined = ~np.isnan(value)
-            with np.errstate(invalid="ignore"):
-                value = np.where(defined, value * weight, 0).sum(gone, keepdims=True) / (
-                    np.where(defined, weight, 0).sum(gone, keepdims=True)
-                )
-        return tables.arrange(value, axes)
-
-
-class _Tables:
-    """Values of expressions as arrays with the axes of `joint`; an axis that does not matter has length one."""
-
-    def __init__(self, joint: np.ndarray, names: tuple[str, ...]):
-        self.joint = joint
-        self.axis = {name: i for i, name in enumerate(names)}
-
-    def value(self, x: Expression) -> np.ndarray:
-        match x:
-            case Probability(of, given):
-                both = self.marginal(of | given)
-                return _ratio(both, both.sum(tuple(self.axis[name] for name in of), keepdims=True)) if given else both
-            case Product(factors):
-                value = np.ones((1,) * self.joint.ndim)
-                for factor in factors:
-                    other = self.value(factor)
-                    # Zero times a conditional on an impossible event (nan) is zero.
-                    value = np.where((value == 0) | (other == 0), 0, value * other)
-                return value
-            case Sum(over, body):
-                return self.value(body).sum(tuple(self.axis[name] for name in over), keepdims=True)
-            case Fraction(numerator, denominator):
-                return _ratio(self.value(numerator), self.value(denominator))
-
-    def marginal(self, names: frozenset[str]) -> np.ndarray:
-        return self.joint.sum(tuple(i for name, i in self.axis.items() if name not in names), keepdims=True)
-
-    def arrange(self, value: np.ndarray, axes: tuple[str, ...]) -> np.ndarray:
-        """Return `value` with exactly `axes`, in this order."""
-        places = [self.axis[name] for name in axes]
-        shape = [n if i in places else 1 for i, n in enumerate(self.joint.shape)]
-        value = np.broadcast_to(value, shape)
-        rest = [i for i in range(value.ndim) if i not in places]
-        return np.array(value.transpose(*places, *rest).reshape([self.joint.shape[i] for i in places]))
-
-
-def _ratio(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(y > 0, x / y, np.nan)
-
-
-class _Text:
-    """Expressions in plain text; primes tell bound variables from other variables of the same name."""
-
-    times = " "
-
-    def __init__(self, estimand: Estimand):
-        self.place = {name: i for i, name in enumerate(estimand.order)}
-        self.do = frozenset(estimand.do)
-        self.top = frozenset((*estimand.outcome, *estimand.do, *estimand.see, *estimand.free))
-
-    def show(self, x: Expression, shown: Mapping[str, str] | None = None) -> str:
-        shown = {name: self.name(name) for name in self.top} if shown is None else shown
-        match x:
-            case Probability(of, given):
-                return self.probability(self.in_order(of, shown), self.conditions(given, shown))
-            case Product(factors):
-                # Effects before causes, sums last, as in textbooks; a sum extends to the end of the product.
-                ordered = sorted(factors, key=self.key)
-                parts = [self.show(factor, shown) for factor in ordered]
-                bracket = [
-                    isinstance(y, Fraction) or (isinstance(y, Sum) and i + 1 < len(ordered))
-                    for i, y in enumerate(ordered)
-                ]
-                return (
-                    self.times.join(
-                        self.bracket(p, y) if b else p for p, y, b in zip(parts, ordered, bracket, strict=True)
-                    )
-                    or "1"
-                )
-            case Sum(over, body):
-                inner = dict(shown)
-                for name in over:
-                    label = self.name(name)
-                    while label in shown.values():
-                        label += "'"
-                    inner[name] = label
-                return self.sum(self.in_order(over, inner), self.show(body, inner), len(over))
-            case Fraction(numerator, denominator):
-                return self.fraction(*(self.part(self.show(y, shown), y) for y in (numerator, denominator)))
-
-    def key(self, x: Expression) -> tuple:
-        """Return the sort key of a factor: probabilities, fractions, sums; effects before causes."""
-        kind = [Probability, Fraction, Sum].index(type(x))
-        heads = x.of if isinstance(x, Probability) else free(x)
-        return kind, sorted(-self.place[name] for name in heads), sorted(free(x))
-
-    def conditions(self, names: Iterable[str], shown: Mapping[str, str]) -> str:
-        """Return the conditions as text: first `do`, then effects before causes, as in P(o | a, z)."""
-        return ", ".join(shown[name] for name in sorted(names, key=lambda x: (x not in self.do, -self.place[x])))
-
-    def in_order(self, names: Iterable[str], shown: Mapping[str, str]) -> str:
-        return ", ".join(shown[name] for name in sorted(names, key=self.place.__getitem__))
-
-    def name(self, name: str) -> str:
-        return name
-
-    def probability(self, of: str, given: str) -> str:
-        return f"P({of} | {given})" if given else f"P({of})"
-
-    def sum(self, over: str, body: str, count: int) -> str:
-        return f"sum_{{{over}}} {body}" if count > 1 else f"sum_{over} {body}"
-
-    def fraction(self, numerator: str, denominator: str) -> str:
-        return f"{numerator} / {denominator}"
-
-    def part(self, text: str, x: Expression) -> str:
-        return text if isinstance(x, Probability) else f"[{text}]"
-
-    def bracket(self, text: str, x: Expression) -> str:
-        return f"({text})"
-
-
-_GREEK = re.compile(
-    "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|pi|rho|sigma|tau|upsilon|phi|chi|psi|omega"
-    "|Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Upsilon|Phi|Psi|Omega"
-)
-
-
-class _Latex(_Text):
-    times = r" \, "
-
-    def name(self, name: str) -> str:
-        return latex_name(name)
-
-    def probability(self, of: str, given: str) -> str:
-        return f"P({of} \\mid {given})" if given else f"P({of})"
-
-    def sum(self, over: str, body: str, count: int) -> str:
-        return f"\\sum_{{{over}}} {body}"
-
-    def fraction(self, numerator: str, denominator: str) -> str:
-        return f"\\frac{{{numerator}}}{{{denominator}}}"
-
-    def part(self, text: str, x: Expression) -> str:
-        return text
-
-    def bracket(self, text: str, x: Expression) -> str:
-        return text if isinstance(x, Fraction) else f"\\Big({text}\\Big)"
-
-
-def latex_name(name: str) -> str:
-    """Return a variable's name in LaTeX, for mathematics: a Greek letter, or upright if it has several letters."""
-    stem, _, index = name.partition("_")
-    stem = f"\\{stem}" if _GREEK.fullmatch(stem) else stem if len(stem) == 1 else f"\\mathrm{{{stem}}}"
-    return f"{stem}_{{{index.replace('_', ',')}}}" if index else stem
-
-
-def written_query(outcome: Iterable[str], do: Iterable[str], see: Iterable[str]) -> str:
-    """Return the text of the query `P(outcome | do(..), see)`."""
-    asked, done, seen = (short_list(list(names)) for names in (outcome, (f"do({name})" for name in do), see))
-    return f"P({', '.join(asked)}{' | ' if done or seen else ''}{', '.join([*done, *seen])})"
-
-
-def short_list(names: list[str]) -> list[str]:
-    """Return at most six names: of more, the first three, an ellipsis and the last."""
-    return names if len(names) <= 6 else [*names[:3], "...", names[-1]]
+            value = evaluation.average(value, frozenset(self.free))
+        return evaluation.arrange(value, (*self.outcome, *self.see, *self.do))

@@ -1,6 +1,6 @@
-"""Sums, products and fractions of observed probabilities, simplified on construction."""
+"""Sums, products and fractions of probabilities, observed or of experiments, simplified on construction."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
@@ -9,10 +9,11 @@ from undelude.causal.graph import districts
 
 @dataclass(frozen=True)
 class Probability:
-    """`P(of | given)` in the observed distribution."""
+    """`P(of | do(do), given)` in the distribution of the experiment `do`; observed if `do` is empty."""
 
     of: frozenset[str]
     given: frozenset[str] = frozenset()
+    do: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ Expression = Probability | Product | Sum | Fraction
 def free(x: Expression, *, bound: bool = False) -> frozenset[str]:
     """Return the free variables of `x`; with `bound`, all its variables."""
     match x:
-        case Probability(of, given):
-            return of | given
+        case Probability(of, given, do):
+            return of | given | do
         case Product(factors):
             return frozenset().union(*(free(factor, bound=bound) for factor in factors))
         case Sum(over, body):
@@ -53,6 +54,34 @@ def free(x: Expression, *, bound: bool = False) -> frozenset[str]:
             return inside if bound else inside - over
         case Fraction(numerator, denominator):
             return free(numerator, bound=bound) | free(denominator, bound=bound)
+
+
+def probabilities(x: Expression) -> Iterator[Probability]:
+    """Yield the probabilities in an expression."""
+    match x:
+        case Probability():
+            yield x
+        case Product(factors):
+            for factor in factors:
+                yield from probabilities(factor)
+        case Sum(_, body):
+            yield from probabilities(body)
+        case Fraction(numerator, denominator):
+            yield from probabilities(numerator)
+            yield from probabilities(denominator)
+
+
+def renamed(x: Expression, names: Mapping[str, str]) -> Expression:
+    """Return an expression with other names for its free variables."""
+    match x:
+        case Probability():
+            return Probability(*(frozenset(names.get(name, name) for name in part) for part in (x.of, x.given, x.do)))
+        case Product(factors):
+            return Product(tuple(renamed(factor, names) for factor in factors))
+        case Sum(over, body):
+            return Sum(over, renamed(body, {name: new for name, new in names.items() if name not in over}))
+        case Fraction(numerator, denominator):
+            return Fraction(renamed(numerator, names), renamed(denominator, names))
 
 
 def product(factors: Iterable[Expression]) -> Expression:
@@ -79,11 +108,11 @@ def _chain_rule(factors: list[Expression]) -> list[Expression]:
     merged = True
     while merged:
         merged = False
-        by_names = {x.of | x.given: x for x in plain}
+        by_names = {(x.of | x.given, x.do): x for x in plain}
         for x in plain:
-            y = by_names.get(x.given)
+            y = by_names.get((x.given, x.do))
             if y is not None:
-                joint = Probability(x.of | y.of, y.given)
+                joint = Probability(x.of | y.of, y.given, x.do)
                 plain = [joint if z is x else z for z in plain if z is not y]
                 merged = True
                 break
@@ -98,8 +127,8 @@ def sum_over(over: frozenset[str], body: Expression) -> Expression:
         left = _chain_rule(left)
         for name in sorted(over):
             match [x for x in left if name in free(x)]:
-                case [Probability(of, given) as x] if name in of:
-                    smaller = [Probability(of - {name}, given)] if len(of) > 1 else []
+                case [Probability(of, given, do) as x] if name in of:
+                    smaller = [Probability(of - {name}, given, do)] if len(of) > 1 else []
                     left = [*(y for y in left if y is not x), *smaller]
                     over -= {name}
     # The sum over variables without a common factor is a product of sums.
@@ -132,8 +161,9 @@ def _divide(x: Expression, y: Expression) -> Expression | None:
     if x == y:
         return Product()
     match x, y:
-        case Probability(), Probability() if x.given == y.given and y.of < x.of:  # P(a, b | c) / P(b | c) = P(a | b, c)
-            return Probability(x.of - y.of, x.given | y.of)
+        # P(a, b | c) / P(b | c) = P(a | b, c)
+        case Probability(), Probability() if (x.given, x.do) == (y.given, y.do) and y.of < x.of:
+            return Probability(x.of - y.of, x.given | y.of, x.do)
         case Product(factors), _:
             for i, factor in enumerate(factors):
                 divided = _divide(factor, y)

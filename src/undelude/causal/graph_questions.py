@@ -1,7 +1,7 @@
 """The questions of causal graphs, as methods."""
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from undelude.causal import adjustment, equivalence, graph, moral
 from undelude.causal.equivalence import EssentialGraph
@@ -190,7 +190,15 @@ class AbstractGraph(Mapping[str, tuple[str, ...]]):
         """
         return instruments(self, a, o, latent=latent)
 
-    def identify(self, asked: Names, *, do: Names = (), see: Names = (), latent: Names = ()) -> Estimand:
+    def identify(
+        self,
+        asked: Names,
+        *,
+        do: Names = (),
+        see: Names = (),
+        latent: Names = (),
+        experiments: Iterable[Names] | None = None,
+    ) -> Estimand:
         """Express `P(asked | do, see)` in the distribution of the observed variables, as `ud.identify` does.
 
         Args:
@@ -198,9 +206,10 @@ class AbstractGraph(Mapping[str, tuple[str, ...]]):
             do: the variables intervened on, likewise.
             see: the variables conditioned on, likewise.
             latent: further variables that cannot be observed.
+            experiments: the sets of variables that experiments set; by default observation alone.
 
         Raises:
             ValueError: an unknown name, a variable in two roles, a set where order matters.
             NotIdentifiable: no such expression exists; `hedge` is the witness.
         """
-        return identify(self, asked, do=do, see=see, latent=latent)
+        return identify(self, asked, do=do, see=see, latent=latent, experiments=experiments)

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterator
 from itertools import pairwise
 from typing import NamedTuple, NoReturn
 
-from undelude.causal.estimand import latex_name
 from undelude.causal.layout import layout
 from undelude.causal.names import Parents, listed
+from undelude.causal.notation import latex_name
 
 # Tokens: quoted names, operators, then names and numbers.
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|<->|->|<-|--|[][{}=,;:]|[^\W\d][\w.]*|-?(?:\.\d+|\d+(?:\.\d*)?)', re.DOTALL)

@@ -5,89 +5,45 @@ Shpitser & Pearl, "Identification of joint interventional distributions in recur
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import chain
+from typing import NamedTuple
 
 from undelude.causal.adjustment import back_door
-from undelude.causal.estimand import Estimand, short_list, written_query
-from undelude.causal.expression import Expression, Probability, Product, Sum, fraction, free, product, sum_over
+from undelude.causal.derivation import Record
+from undelude.causal.estimand import Estimand
+from undelude.causal.experiments import OBSERVATION, Experiment, NoExperiment, combine
+from undelude.causal.expression import Expression, Probability, Product, Sum, fraction, free, sum_over
 from undelude.causal.graph import (
     ancestors,
-    children_of,
     d_separated,
-    districts,
     latent_projection,
     mutilate,
     topological_order,
     without_arrows_from,
 )
-from undelude.causal.names import AnyGraph, Names, as_graph, as_latent, as_names, check_names
-from undelude.causal.names import Parents as Graph
+from undelude.causal.hedge import NotIdentifiable, explanation, find_hedge, find_thicket, thicket_explanation
+from undelude.causal.id_algorithm import Distribution, Failure, identify_effect
+from undelude.causal.names import AnyGraph, Names, Parents, as_graph, as_latent, as_names, check_names
+from undelude.causal.notation import short_list
 
+# Variables of a graph for which a refusal says what would help.
+MOST_TRIED = 20
 # Clause of a message.
-_ORDER = "the axes of `Estimand.evaluate` follow the order of outcome, see and do"
-
-# ----------------------------------------------------------------------------------------------------- witnesses
+ORDER = "the axes of `Estimand.evaluate` follow the order of outcome, see and do"
 
 
-@dataclass(frozen=True)
-class Hedge:
-    """Proof that `P(outcome | do)` is not identifiable: two R-rooted C-forests (Shpitser & Pearl 2006, Definition 6).
-
-    Hidden common causes connect F, and connect F', which is a subset of F. Each variable has at most one of the
-    `arrows` out of it, and along these every variable of F leads to the roots R, as does every variable of F' within
-    F'. F meets `do` and F' does not. The roots are ancestors of `outcome` in the graph mutilated by `do`, so that
-    hidden causes can move the roots in ways that look like effects of `do`.
-
-    Attributes:
-        outcome: the variables asked; for a query with evidence, those of the unconditional query that it reduces to.
-        do: the variables intervened on, likewise.
-        roots: R.
-        forest: F.
-        subforest: F'.
-        arrows: the directed edges of F, including those of F'.
-        bidirected: the pairs of F with hidden common causes, and these causes.
-    """
-
-    outcome: frozenset[str]
-    do: frozenset[str]
-    roots: frozenset[str]
-    forest: frozenset[str]
-    subforest: frozenset[str]
-    arrows: frozenset[tuple[str, str]]
-    bidirected: tuple[tuple[frozenset[str], frozenset[str]], ...]
-
-
-class NotIdentifiable(ValueError):
-    """An effect that the distribution of the observed variables does not determine.
-
-    Attributes:
-        hedge: the witness.
-    """
-
-    def __init__(self, message: str, hedge: Hedge):
-        ValueError.__init__(self, message)
-        self.hedge = hedge
-
-    def __reduce__(self) -> tuple:
-        return NotIdentifiable, (str(self), self.hedge)
-
-
-class _Failure(Exception):
-    """Failure of ID on line 5: `forest` is a c-component, and so is `subforest`, its part outside `do`."""
-
-    def __init__(self, forest: frozenset[str], subforest: frozenset[str]):
-        self.forest, self.subforest = forest, subforest
-
-
-# -------------------------------------------------------------------------------------------------------- ID, IDC
-
-
-def identify(graph: AnyGraph, outcome: Names, *, do: Names = (), see: Names = (), latent: Names = ()) -> Estimand:
+def identify(
+    graph: AnyGraph,
+    outcome: Names,
+    *,
+    do: Names = (),
+    see: Names = (),
+    latent: Names = (),
+    experiments: Iterable[Names] | None = None,
+) -> Estimand:
     """Express `P(outcome | do, see)` in the distribution of the observed variables, by ID and IDC.
 
     The expression is exact under positivity: every value of an observed variable has a positive probability, given any
-    values of its causes.
+    values of its causes. With `experiments`, the expression is in the distributions of these (gID).
 
     Args:
         graph: a dict that maps each name to its parents, or a `networkx.DiGraph`.
@@ -95,6 +51,8 @@ def identify(graph: AnyGraph, outcome: Names, *, do: Names = (), see: Names = ()
         do: the variables intervened on, likewise.
         see: the variables conditioned on, after the intervention, likewise.
         latent: the variables that cannot be observed; all others can.
+        experiments: the sets of variables that experiments set to all their values, while all others were observed;
+            `()` stands for observation without an experiment. By default, observation alone.
 
     Returns:
         The expression, to print or to evaluate.
@@ -102,253 +60,210 @@ def identify(graph: AnyGraph, outcome: Names, *, do: Names = (), see: Names = ()
     Raises:
         ValueError: an unknown name, a name in two roles, a set where order matters, nothing asked, a cycle.
         TypeError: not a graph.
-        NotIdentifiable: no such expression exists; `hedge` is the witness.
+        NotIdentifiable: no such expression exists; `hedge` is the witness, with several experiments `thicket`.
 
-    >>> print(identify({"Z": (), "A": ("Z",), "O": ("A", "Z")}, "O", do="A"))
+    >>> answer = identify({"Z": (), "A": ("Z",), "O": ("A", "Z")}, "O", do="A")
+    >>> print(answer)
     sum_Z P(O | A, Z) P(Z)
+    >>> print(answer.derivation)
+    P(O | do(A)) = sum_Z P(O | A, Z) P(Z)
+        back-door adjustment: {Z} contains no effect of A, and blocks every path between A and O with an arrow into A
+    >>> surrogate = {"U": (), "V": (), "Z": ("U", "V"), "A": ("Z", "U"), "O": ("A", "V")}
+    >>> print(identify(surrogate, "O", do="A", latent=("U", "V"), experiments=["Z"]))
+    P(O | do(Z), A)
     """
     latent, graph = as_latent(graph, latent), as_graph(graph)
-    outcome, do, see = (as_names(names, order=_ORDER) for names in (outcome, do, see))
+    outcome, do, see = (as_names(names, order=ORDER) for names in (outcome, do, see))
     asked, done, seen, hidden = check_names(graph, {"asked": outcome, "done": do, "seen": see, "latent": latent})
     if not asked:
         raise ValueError("nothing is asked; name at least one outcome.")
-    order = tuple(name for name in topological_order(graph) if name not in hidden)
-    directed, bidirected = latent_projection(graph, hidden)
-    y, x, z = frozenset(asked), frozenset(done), frozenset(seen)
-    x, z = _exchange(graph, y, x, z)
-    distribution = _Distribution(order, directed, bidirected)
+    known = as_experiments(graph, hidden, experiments)
+    record = Record([name for name in topological_order(graph) if name not in hidden])
+    query = Query(asked, done, seen)
     try:
-        expression = _adjustment(graph, y, x, z, hidden)
-        if expression is None:
-            expression = _identify(y | z, x, distribution)
-            if z:
-                expression = fraction(expression, sum_over(y, expression))
-    except _Failure as failure:
-        hedge = _hedge(graph, hidden, distribution, y | z, x, failure)
-        raise NotIdentifiable(_explanation(hedge, asked, done, seen, order), hedge) from None
-    return Estimand(asked, done, seen, expression, order)
+        return query.estimand(graph, hidden, known, record)
+    except (Failure, NoExperiment) as failure:
+        raise refusal(failure, graph, hidden, query, record, more=_sufficient(graph, query, hidden)) from None
+
+
+def refusal(
+    failure: Failure | NoExperiment,
+    graph: Parents,
+    hidden: tuple[str, ...],
+    query: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]],
+    record: Record,
+    *,
+    about: str = "",
+    more: str = "",
+) -> NotIdentifiable:
+    """Return the error of a query that is not identifiable, with its witness.
+
+    Args:
+        failure: the place at which identification failed.
+        graph: the parents of each variable.
+        hidden: the variables that cannot be observed.
+        query: the variables asked, done and seen.
+        record: the steps so far.
+        about: the counterfactual that requires the query, if it is not asked itself.
+        more: a sentence that ends the message.
+    """
+    before = f"{about} requires another effect. " if about else ""
+    if isinstance(failure, Failure):
+        hedge = find_hedge(graph, hidden, failure)
+        message = explanation(hedge, *query, record.order)
+        return NotIdentifiable(before + message + more, hedge, record.derivation())
+    thicket = find_thicket(graph, hidden, failure)
+    message = thicket_explanation(thicket, *query, record.order)
+    hedge = dict(thicket.hedges).get(OBSERVATION)
+    return NotIdentifiable(before + message + more, hedge, record.derivation(), thicket)
+
+
+class Query(NamedTuple):
+    """The query `P(asked | do(done), seen)`."""
+
+    asked: tuple[str, ...]
+    done: tuple[str, ...]
+    seen: tuple[str, ...]
+
+    def estimand(
+        self, graph: Parents, hidden: tuple[str, ...], experiments: tuple[Experiment, ...], record: Record
+    ) -> Estimand:
+        """Return the estimand, and append the steps to `record`.
+
+        Raises:
+            Failure, NoExperiment: there is none.
+        """
+        y, x, z = map(frozenset, self)
+        expression = express(graph, y, x, z, hidden, record, experiments)
+        return Estimand(*self, expression, record.order, derivation=record.derivation())
+
+    def attempt(
+        self, graph: Parents, hidden: tuple[str, ...], experiments: tuple[Experiment, ...] = (OBSERVATION,)
+    ) -> Estimand | None:
+        """Return the estimand, or None if there is none."""
+        record = Record([name for name in topological_order(graph) if name not in hidden])
+        try:
+            return self.estimand(graph, hidden, experiments, record)
+        except (Failure, NoExperiment):
+            return None
+
+
+def _sufficient(graph: Parents, query: Query, hidden: tuple[str, ...]) -> str:
+    """Return a sentence with the hidden variables each of which would suffice, if there are such and few to try."""
+    if len(graph) > MOST_TRIED:
+        return ""
+    causes = ancestors(graph, (*query.asked, *query.seen))
+    found = [u for u in hidden if u in causes and query.attempt(graph, tuple(x for x in hidden if x != u))]
+    return f" Observing {' or '.join(short_list(found))} alone would identify it." if found else ""
+
+
+def as_experiments(
+    graph: Parents, hidden: tuple[str, ...], experiments: Iterable[Names] | None
+) -> tuple[Experiment, ...]:
+    """Return the sets of variables that experiments set, without repetition."""
+    if experiments is None:
+        return (OBSERVATION,)
+    if isinstance(experiments, str) or not isinstance(experiments, Iterable):
+        raise TypeError(
+            f"experiments must be a list with the variables of each experiment, such as ['Z', ('Z', 'A'), ()], not "
+            f"{experiments!r:.99}."
+        )
+    found = [frozenset(check_names(graph, {"latent": hidden, "set": names})[1]) for names in experiments]
+    if not found:
+        raise ValueError("experiments is empty: [()] is observation alone.")
+    return tuple(dict.fromkeys(found))
+
+
+def express(
+    graph: Parents,
+    y: frozenset[str],
+    x: frozenset[str],
+    z: frozenset[str],
+    hidden: tuple[str, ...],
+    record: Record,
+    experiments: tuple[Experiment, ...] = (OBSERVATION,),
+) -> Expression:
+    """Return `P(y | do(x), z)` in the distributions of the experiments, and append the steps to `record`.
+
+    Raises:
+        Failure: no such expression in the observed distribution exists.
+        NoExperiment: no such expression in several distributions exists.
+    """
+    x, z = _exchange(graph, y, x, z, record)
+    attempts = (_adjustment(graph, y, x, z, hidden, experiment) for experiment in experiments)
+    found = [attempt for attempt in attempts if attempt is not None]
+    if found:
+        adjustment = min(found, key=lambda adjustment: len(free(adjustment.answer, bound=True)))
+        adjustment.tell(record, Probability(y, z, x))
+        return adjustment.answer
+    directed, bidirected = latent_projection(graph, hidden)
+    if z:
+        record.ratio(Probability(y, z, x), Probability(y | z, do=x), Probability(z, do=x))
+    if experiments == (OBSERVATION,):
+        joint = identify_effect(y | z, x, Distribution(record.order, directed, bidirected, record))
+    else:
+        joint = combine(directed, bidirected, y | z, x, experiments, record)
+    return fraction(joint, sum_over(y, joint)) if z else joint
 
 
 def _exchange(
-    graph: Graph, y: frozenset[str], x: frozenset[str], z: frozenset[str]
+    graph: Parents, y: frozenset[str], x: frozenset[str], z: frozenset[str], record: Record
 ) -> tuple[frozenset[str], frozenset[str]]:
     """Move variables from `see` to `do` while rule 2 of the do-calculus permits it (first line of IDC)."""
     for name in sorted(z):
         cut = without_arrows_from(mutilate(graph, x), (name,))
         if d_separated(cut, y, (name,), given=x | z - {name}):
-            return _exchange(graph, y, x | {name}, z - {name})
+            more, fewer = x | {name}, z - {name}
+            record.rule_2(Probability(y, z, x), Probability(y, fewer, more), y, {name}, x, fewer)
+            return _exchange(graph, y, more, fewer, record)
     return x, z
 
 
+class _Adjustment(NamedTuple):
+    """An answer by conditioning or by a back-door set, in one experiment.
+
+    Attributes:
+        query: the query, with the interventions that matter and those of the experiment.
+        done: the former that the experiment does not set.
+        answer: the expression.
+    """
+
+    query: Probability
+    done: frozenset[str]
+    answer: Expression
+
+    def tell(self, record: Record, query: Probability) -> None:
+        """Append the steps from `query` to the answer."""
+        record.rule_3(query, self.query, query.do ^ self.query.do, query.of | query.given)
+        if isinstance(self.answer, Sum):
+            record.back_door(self.query, self.answer, *self.done, *query.of)
+        else:
+            record.rule_2(self.query, self.answer, query.of, self.done, self.query.do - self.done, query.given)
+
+
 def _adjustment(
-    graph: Graph, y: frozenset[str], x: frozenset[str], z: frozenset[str], hidden: tuple[str, ...]
-) -> Expression | None:
+    graph: Parents,
+    y: frozenset[str],
+    x: frozenset[str],
+    z: frozenset[str],
+    hidden: tuple[str, ...],
+    experiment: Experiment,
+) -> _Adjustment | None:
     """Return the estimand by conditioning or by the smallest back-door set, or None if neither serves.
 
     ID would identify these effects too, by expressions with more variables.
     """
-    x &= ancestors(mutilate(graph, x), y | z)  # Rule 3: drop interventions without effect.
-    if d_separated(without_arrows_from(graph, x), y, x, given=z):  # Rule 2: do equals see.
-        return Probability(y, x | z)
-    if z or len(y) > 1 or len(x) > 1:
+    causes = ancestors(mutilate(graph, x), y | z)
+    if (experiment - x) & causes:
         return None
-    sets = back_door(graph, *x, *y, latent=hidden, limit=64)
-    return Sum(sets[0], Product((Probability(y, x | sets[0]), Probability(sets[0])))) if sets else None
-
-
-class _Distribution:
-    """A distribution over the variables of a graph in a recursive call of ID: a product of conditionals.
-
-    Attributes:
-        order: its variables, causes first.
-        names: its variables.
-        parents, bidirected: its graph.
-        conditionals: the conditional of each variable given those before it; None for the observed distribution.
-        summed: variables of the conditionals that are summed out of their product.
-    """
-
-    def __init__(
-        self,
-        order: tuple[str, ...],
-        parents: Graph,
-        bidirected: Iterable[frozenset[str]],
-        conditionals: dict[str, Expression] | None = None,
-        summed: frozenset[str] = frozenset(),
-    ):
-        self.order, self.names = order, frozenset(order)
-        self.parents = {name: tuple(p for p in parents[name] if p in self.names) for name in order}
-        self.bidirected = frozenset(pair for pair in bidirected if pair <= self.names)
-        self.conditionals, self.summed = conditionals, summed
-
-    @property
-    def factors(self) -> list[Expression]:
-        return list((self.conditionals or {}).values())
-
-    def over(self, names: frozenset[str]) -> "_Distribution":
-        """Return the marginal distribution of an ancestral set."""
-        order = tuple(name for name in self.order if name in names)
-        if self.conditionals is None:
-            return _Distribution(order, self.parents, self.bidirected)
-        left, summed = dict(self.conditionals), self.summed | (self.names - names)
-        # A conditional sums to one over its own variable if no other conditional mentions that.
-        for name in reversed(tuple(left)):
-            if name in summed and not any(name in free(x) for other, x in left.items() if other != name):
-                del left[name]
-                summed -= {name}
-        return _Distribution(order, self.parents, self.bidirected, left, summed)
-
-    def marginal(self, names: frozenset[str]) -> Expression:
-        if self.conditionals is None:
-            return Probability(names)
-        distribution = self.over(names)
-        return sum_over(distribution.summed, product(distribution.factors))
-
-    def conditional(self, name: str) -> Expression:
-        """Return the conditional of a variable given those before it."""
-        before = self.order[: self.order.index(name)]
-        if self.conditionals is None:
-            # It depends only on the c-component of the variable up to here, and on the parents of that.
-            district = next(d for d in districts((*before, name), self.bidirected) if name in d)
-            blanket = district.union(*(self.parents[member] for member in district))
-            return Probability(frozenset((name,)), blanket - {name})
-        if not self.summed:
-            return self.conditionals[name]
-        above, below = self.over(frozenset((*before, name))), self.over(frozenset(before))
-        common = [x for x in below.factors if not free(x) & below.summed]
-        x, y = (
-            sum_over(distribution.summed, product(x for x in distribution.factors if x not in common))
-            for distribution in (above, below)
-        )
-        return fraction(x, y)
-
-
-def _identify(y: frozenset[str], x: frozenset[str], distribution: _Distribution) -> Expression:
-    """Return `P_x(y)` in `distribution`; the numbers are the lines of ID in Figure 3 of the paper (AAAI 2006)."""
-    names = distribution.names
-    if not x:  # 1
-        return distribution.marginal(y)
-    relevant = ancestors(distribution.parents, y)
-    if relevant != names:  # 2
-        return _identify(y, x & relevant, distribution.over(relevant))
-    idle = names - x - ancestors(mutilate(distribution.parents, x), y)
-    if idle:  # 3
-        return _identify(y, x | idle, distribution)
-    parts = districts((name for name in distribution.order if name not in x), distribution.bidirected)
-    if len(parts) > 1:  # 4
-        return sum_over(names - y - x, product(_identify(part, names - part, distribution) for part in parts))
-    part = next(iter(parts))
-    wholes = districts(distribution.order, distribution.bidirected)
-    if len(wholes) == 1:  # 5
-        raise _Failure(names, part)
-    whole = next(whole for whole in wholes if part <= whole)
-    conditionals = {name: distribution.conditional(name) for name in distribution.order if name in whole}
-    if whole == part:  # 6
-        return sum_over(part - y, product(conditionals.values()))
-    inner = _Distribution(tuple(conditionals), distribution.parents, distribution.bidirected, conditionals)
-    return _identify(y, x & whole, inner)  # 7
-
-
-def _hedge(
-    graph: Graph,
-    hidden: tuple[str, ...],
-    distribution: _Distribution,
-    y: frozenset[str],
-    x: frozenset[str],
-    failure: _Failure,
-) -> Hedge:
-    """Return the hedge at which ID failed, reduced to a minimal one."""
-    children = children_of(distribution.parents)
-    number = {name: i for i, name in enumerate(distribution.order)}
-    near = [0] * len(number)
-    for u, v in map(tuple, distribution.bidirected):
-        near[number[u]] |= 1 << number[v]
-        near[number[v]] |= 1 << number[u]
-
-    def connected(names: frozenset[str]) -> bool:
-        left = sum(1 << number[name] for name in names)
-        front = left & -left
-        left ^= front
-        while front:
-            low = front & -front
-            found = near[low.bit_length() - 1] & left
-            left, front = left ^ found, front ^ low | found
-        return not left
-
-    def leads(forest: frozenset[str], subforest: frozenset[str]) -> bool:
-        within = {name: tuple(p for p in distribution.parents[name] if p in forest) for name in forest}
-        return forest <= ancestors(within, subforest)
-
-    def is_hedge(forest: frozenset[str], subforest: frozenset[str]) -> bool:
-        meets = bool(subforest) and bool(forest & x)
-        return meets and connected(forest) and connected(subforest) and leads(forest, subforest)
-
-    forest, subforest = failure.forest, failure.subforest
-    smaller = True
-    while smaller:
-        smaller = False
-        for name in sorted(forest, key=lambda name: (name in x or name in y, number[name])):
-            if is_hedge(forest - {name}, subforest - {name}):
-                forest, subforest, smaller = forest - {name}, subforest - {name}, True
-    # Each variable keeps one arrow: within F' to a child there, otherwise along a shortest path to F'.
-    arrows = {
-        (name, next(c for c in children[name] if c in subforest))
-        for name in subforest & _parents(distribution, subforest)
-    }
-    roots = subforest - {name for name, _ in arrows}
-    near_by = set(subforest)
-    while near_by < forest:
-        step = (forest - near_by) & _parents(distribution, near_by)
-        arrows |= {(name, next(c for c in children[name] if c in near_by)) for name in step}
-        near_by |= step
-    place = number.__getitem__
-    pairs = sorted(
-        (pair for pair in distribution.bidirected if pair <= forest), key=lambda pair: sorted(map(place, pair))
-    )
-    causes = tuple((pair, _common_causes(graph, hidden, pair)) for pair in pairs)
-    return Hedge(y, x, roots, forest, subforest, frozenset(arrows), causes)
-
-
-def _parents(distribution: _Distribution, names: Iterable[str]) -> frozenset[str]:
-    return frozenset(chain.from_iterable(distribution.parents[name] for name in names))
-
-
-def _common_causes(graph: Graph, hidden: tuple[str, ...], pair: frozenset[str]) -> frozenset[str]:
-    """Return the hidden variables at which a path between the `pair` through hidden variables forks."""
-
-    def sources(without: str | None) -> list[frozenset[str]]:
-        kept = {*hidden, *pair} - {without}
-        inner = {x: tuple(p for p in graph[x] if p in kept and p not in pair) for x in kept}
-        return [ancestors(inner, name) for name in pair]
-
-    u, v = sources(None)
-    both = (u & v) - pair
-    # If all paths from a cause pass through one hidden variable, they fork there instead (Menger's theorem).
-    passed = {middle: frozenset().union(*sources(middle)) for middle in both}
-    return frozenset(x for x in both if all(x in passed[middle] for middle in both - {x}))
-
-
-def _explanation(
-    hedge: Hedge, asked: tuple[str, ...], done: tuple[str, ...], seen: tuple[str, ...], order: tuple[str, ...]
-) -> str:
-    def in_words(names: Iterable[str], last: str = " and") -> str:
-        known = [name for name in order if name in names]
-        found = [*known, *sorted(set(names) - set(known))]
-        return f"{last} ".join([", ".join(short_list(found)[:-1]), found[-1]]) if len(found) > 1 else found[0]
-
-    reached: dict[str, set[str]] = {}
-    for pair, causes in hedge.bidirected:
-        for cause in sorted(causes):
-            reached.setdefault(cause, set()).update(pair)
-    hidden = "; ".join(f"{cause}, hidden, reaches {in_words(names)}" for cause, names in list(reached.items())[:6])
-    set_by = in_words(hedge.do & hedge.forest)
-    outcome, do = ([name for name in order if name in names] for names in (hedge.outcome, hedge.do))
-    query, reduced = written_query(asked, done, seen), written_query(outcome, do, ())
-    same = frozenset(asked) == hedge.outcome and frozenset(done) == hedge.do
-    takes = "" if same else f" It requires {reduced}, which is not identifiable."
-    return (
-        f"{query} cannot be computed from the distribution of the observed variables, with any amount of data.{takes} "
-        f"{hidden}: an association may be due to {set_by} or to the hidden causes, and the data do not tell which. "
-        f"(Hedge for {reduced}: F = {{{in_words(hedge.forest, ',')}}}, F' = {{{in_words(hedge.subforest, ',')}}}.) "
-        f"Observe the hidden variables ({in_words(reached, ',')}), set {set_by} in an experiment, or learn a model "
-        "that includes the hidden variables."
-    )
+    # With the variables of the experiment held fixed, the rest is as in the graph without them.
+    within = {name: tuple(p for p in graph[name] if p not in experiment) for name in graph if name not in experiment}
+    done = (x - experiment) & ancestors(mutilate(within, x - experiment), y | z)
+    query = Probability(y, z, done | experiment)
+    if d_separated(without_arrows_from(within, done), y, done, given=z):
+        return _Adjustment(query, done, Probability(y, done | z, experiment))
+    if not z and len(y) == len(done) == 1:
+        for adjusted in back_door(within, *done, *y, latent=hidden, limit=64)[:1]:
+            factors = Probability(y, done | adjusted, experiment), Probability(adjusted, do=experiment)
+            return _Adjustment(query, done, Sum(adjusted, Product(factors)))
+    return None

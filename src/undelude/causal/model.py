@@ -17,11 +17,12 @@ from undelude.causal.contraction import Numbers, backend
 from undelude.causal.derivative import differentiable
 from undelude.causal.effects import AbstractEffects
 from undelude.causal.equation import Equation, in_variables
-from undelude.causal.estimand import Estimand, written_query
+from undelude.causal.estimand import Estimand
 from undelude.causal.graph import Paths
 from undelude.causal.identification import identify
 from undelude.causal.mixed import Graph
 from undelude.causal.names import Names, as_names, check_names, listed
+from undelude.causal.notation import written_query
 from undelude.causal.positivity import undefined
 from undelude.causal.questions import ImpossibleEvidence
 from undelude.causal.soft import Interventions, SoftValues, Values, as_assignment, likelihood_of, other_mechanism
@@ -346,7 +347,15 @@ class CausalModel(AbstractEffects):
         """
         return self.graph.back_door(a, o, latent=as_names(latent), limit=limit)
 
-    def identify(self, asked: Names, *, do: Names = (), see: Names = (), latent: Names = ()) -> Estimand:
+    def identify(
+        self,
+        asked: Names,
+        *,
+        do: Names = (),
+        see: Names = (),
+        latent: Names = (),
+        experiments: Iterable[Names] | None = None,
+    ) -> Estimand:
         """Express `P(asked | do, see)` in the distribution of the observed variables (Shpitser & Pearl 2006).
 
         Args:
@@ -354,6 +363,7 @@ class CausalModel(AbstractEffects):
             do: the variables intervened on, likewise.
             see: the variables conditioned on, likewise.
             latent: the variables that cannot be observed.
+            experiments: the sets of variables that experiments set, as in `ud.identify`; by default observation alone.
 
         Raises:
             ValueError: an unknown name, a variable in two roles, a set where order matters.
@@ -363,10 +373,10 @@ class CausalModel(AbstractEffects):
         >>> ud.tasks.prize_or_frog().causal_model().identify("O_1", do="A_1", latent="Theta")
         Traceback (most recent call last):
         ...
-        undelude.causal.identification.NotIdentifiable: ...
+        undelude.causal.hedge.NotIdentifiable: ...
         """
         latent = tuple(dict.fromkeys((*as_names(latent), *self.structure.hidden)))
-        estimand = identify(self.graph, asked, do=do, see=see, latent=latent)
+        estimand = identify(self.graph, asked, do=do, see=see, latent=latent, experiments=experiments)
         return dataclasses.replace(estimand, sizes=self.structure.sizes)
 
 
