@@ -49,7 +49,7 @@ FILES = {
     "/inspector.css": ("_inspector", "page", "inspector.css"),
     **{
         f"/{name}.js": ("_inspector", "page", f"{name}.js")
-        for name in ("app", "state", "score", "densities", "tables", "sharing")
+        for name in ("app", "state", "score", "numbers", "densities", "tables", "sharing")
     },
 }
 
@@ -140,10 +140,10 @@ class Service:
 
     def _densities(self, request: Mapping[str, Any]) -> dict[str, Any]:
         history = self._history(request)
-        t = _whole(request, "round", history.num_observations)
-        if not isinstance(self.inspection, HostInspection):
-            raise ValueError("actions are symbols here, and have no densities.")
-        return host_view.densities(self.inspection, history, t)
+        if type(outcome := request.get("outcome", False)) is not bool:
+            raise ValueError(f"outcome must be true or false, not {outcome!r:.99}.")
+        most = len(history) - 1 if outcome else history.num_observations
+        return view.densities(self.inspection, history, _whole(request, "round", most), outcome=outcome)
 
     def _history(self, request: Mapping[str, Any]) -> History:
         episode = request.get("episode")

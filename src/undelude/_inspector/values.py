@@ -11,6 +11,8 @@ from undelude._distributions import GivenArray, Parts, Reals, Spec
 
 # Most numbers of an observation: the page holds the whole episode, and sends it with each request.
 MOST_NUMBERS = 1024
+# Most numbers of an action, and of an outcome that is predicted: each has a column of its own.
+MOST_PREDICTED = 12
 
 
 class Values:
@@ -32,10 +34,9 @@ class Values:
         parts = {"": spec} if self.named is None else self.named
         # The parts that do not have all numbers as values; the others need no further check.
         self._narrow = {name: x for name, x in parts.items() if not _is_wide(x)}
-        leaves = jax.tree.leaves(self.like)
         if isinstance(spec, Parts) and self.named is None:
             raise TypeError(f"{what} are {spec}, and the inspector takes one array, or arrays by name.")
-        if (n := sum(math.prod(x.shape) for x in leaves)) > most:
+        if (n := self.size) > most:
             raise TypeError(
                 f"{what} have {n} numbers, and the inspector takes {most} at most: the page holds the whole "
                 "episode. Look at such an episode with ud.film(world, episodes, key=key)."
@@ -58,9 +59,26 @@ class Values:
         """Return the lists and numbers of a value, for JSON: the shortest decimals that give the same arrays."""
         return _plain(i) if self.named is None else {name: _plain(i[name]) for name in self.named}
 
+    @property
+    def size(self) -> int:
+        """The number of numbers of a value."""
+        return sum(math.prod(x.shape) for x in jax.tree.leaves(self.like))
+
+    @property
+    def box(self) -> tuple[float, float] | None:
+        """The bounds of the numbers, if there are any."""
+        return self.spec.box if isinstance(self.spec, Reals) else None
+
     def of(self, x: Any) -> Any:
         """Return a value as arrays of NumPy, with the types of the spec."""
         return jax.tree.map(lambda like, leaf: np.asarray(leaf, like.dtype), self.like, x)
+
+
+def stacked(values: Sequence[Any], like: Any, length: int) -> Any:
+    """Return values as arrays with a leading axis of `length`; zeros for None and at the end."""
+    blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+    rows = [blank if x is None else x for x in values] + [blank] * (length - len(values))
+    return jax.tree.map(lambda x, *xs: np.asarray(xs, x.dtype), like, *rows)
 
 
 def _is_wide(spec: Spec) -> bool:

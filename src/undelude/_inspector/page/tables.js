@@ -59,8 +59,8 @@ export function showTables({ about, state, point }) {
     const found = party.account.kl[answer];
     return [name, (acted ? found.observations : found.actions)[t]];
   });
-  const asNumbers = about.numbers && !acted;
-  const predicted = asNumbers ? moments(parties, t, about, kl) : table(
+  const numbers = acted ? about.outcome_numbers : about.numbers;
+  const predicted = numbers ? moments(parties.map((party) => ({ ...party, row: (acted ? party.account.observations : party.account.actions)?.[t] })), numbers, acted, kl) : table(
     acted ? "Prediction of the outcome" : "Prediction of the next action", parties, entries,
     (account) => probabilities((acted ? account.observations : account.actions)?.[t]),
     happened, acted ? "happened" : "taken", kl, acted ? null : state.offered[t],
@@ -70,14 +70,14 @@ export function showTables({ about, state, point }) {
 }
 
 // The prediction of real numbers: mean and standard deviation of each.
-function moments(parties, t, about, kl) {
-  const rows = parties.map(({ account }) => account.actions[t]), size = rows[0][0].length;
+function moments(parties, { shape, draws }, acted, kl) {
+  const size = shape.reduce((x, y) => x * y, 1), caption = `Prediction of the ${acted ? "outcome" : "next action"}`;
   const signed = (x) => (x === null ? "–" : x.toFixed(3));
   const names = Array.from({ length: size }, (_, i) => (size > 1 ? `number ${i + 1}` : "mean ± deviation"));
-  const body = names.map((name, i) => [name, ...rows.map(([mean, deviation]) => `${signed(mean[i])} ± ${signed(deviation[i])}`)]);
+  const body = names.map((name, i) => [name, ...parties.map(({ row }) => (row ? `${signed(row[0][i])} ± ${signed(row[1][i])}` : "–"))]);
   kl(parties[0]).forEach(([name], i) => body.push([name, ...parties.map((party) => number(kl(party)[i][1]))]));
   const grid = element("table", "wide"), top = element("thead"), head = element("tr"), list = element("tbody");
-  grid.append(element("caption", "", "Prediction of the next action"));
+  grid.append(element("caption", "", caption));
   head.append(element("td"), ...parties.map(({ key, name }) => header(key, name)));
   top.append(head);
   for (const [name, ...cells] of body) {
@@ -87,8 +87,8 @@ function moments(parties, t, about, kl) {
     list.append(tr);
   }
   grid.append(top, list);
-  const box = scrolling(grid, "Prediction of the next action");
-  if (body.length > size) box.append(element("p", "aside", `KL between densities is estimated from ${about.numbers.draws} draws of the answer.`));
+  const box = scrolling(grid, caption);
+  if (body.length > size) box.append(element("p", "aside", `KL between densities is estimated from ${draws} draws of the answer.`));
   return box;
 }
 
