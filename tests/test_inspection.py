@@ -433,8 +433,8 @@ def test_what_cannot_be_shown_is_refused(bandit):
     continuous = ud.InteractionProcess(ud.Categorical(probs=bandit.prior), None, bandit.task, bandit.expert, 5)
     with pytest.raises(TypeError, match=r"particles"):
         Inspection(continuous)
-    with pytest.raises(TypeError, match=r"ud.film"):
-        Inspection(ud.tasks.arm())
+    with pytest.raises(TypeError, match=r"particles"):
+        Inspection(ud.tasks.arm(num_targets=None))
     with pytest.raises(TypeError, match="agent"):
         Inspection(bandit, [bandit])
     with pytest.raises(ValueError, match="another process"):

@@ -72,7 +72,7 @@ def alphabets(process: InteractionProcess) -> tuple[Alphabet | Values, Alphabet 
     A = _values(process, "actions", process.action_spec)
     O = _values(process, "observations", spec)
     words = game_words(process)
-    return _actions(A, words), _observations(O, words), words
+    return _actions(A, words), _observations(O, words, process), words
 
 
 def _actions(A: Any, words: Words) -> Alphabet | Values:
@@ -82,11 +82,11 @@ def _actions(A: Any, words: Words) -> Alphabet | Values:
     return Alphabet(A, labels, labels)
 
 
-def _observations(O: Any, words: Words) -> Alphabet | Values:
+def _observations(O: Any, words: Words, process: InteractionProcess) -> Alphabet | Values:
     if isinstance(O, Values):
         return O
     short = words.outcomes.short
-    says = words.outcomes.says or tuple(map(str, O.tolist()))
+    says = words.outcomes.says or _said(process, O) or tuple(map(str, O.tolist()))
     return Alphabet(O, short or tuple(map(_short, range(len(O)), says)), says)
 
 
@@ -97,6 +97,28 @@ def scored_part(process: InteractionProcess) -> int | None:
         return None
     places = [i for i, leaf in enumerate(spec.leaves) if not isinstance(leaf, GivenArray)]
     return places[0] if len(places) == 1 else None
+
+
+def _said(process: InteractionProcess, O: Int[np.ndarray, "n *L"]) -> tuple[str, ...]:
+    """Return what the task says of each symbol; () if that depends on the given parts, or is not different for each."""
+    spec = process.observation_spec
+    if not isinstance(spec, Parts):
+        return ()
+
+    def said(fill: int) -> tuple[str, ...]:
+        def observation(symbol: Any) -> Any:
+            given = [x.value for x in spec.leaves]
+            return spec.structure.unflatten(
+                np.full(x.shape, fill, x.dtype) if i != scored_part(process) else symbol for i, x in enumerate(given)
+            )
+
+        return tuple(process.task.say(observation(symbol)) for symbol in O)
+
+    try:
+        texts, others = said(0), said(1)
+    except Exception:  # The user's words need given parts as the task has them.
+        return ()
+    return texts if all(texts) and len({*texts}) == len(texts) and texts == others else ()
 
 
 def _values(process: InteractionProcess, what: str, spec: Spec) -> Int[np.ndarray, "n *L"] | Values:
