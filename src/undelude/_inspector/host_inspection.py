@@ -55,8 +55,8 @@ class HostInspection:
         why_inexact: why there are no exact answers; None if there are.
 
     Raises:
-        TypeError: actions are neither symbols nor real numbers, an observation is too large, the expert is a person,
-            or there are neither exact answers nor agents to show.
+        TypeError: actions are neither symbols nor real numbers, an observation is too large, or there are neither exact
+            answers nor agents to show.
         ValueError: an agent was made for another process, or a name is taken.
     """
 
@@ -106,8 +106,9 @@ class HostInspection:
 
     @property
     def actors(self) -> tuple[str, ...]:
-        """The names of all that can act."""
-        return self.parties if self.symbol else (*self.agents, TOLD)
+        """The names of all that can act; an expert who is a person is asked by the page alone."""
+        told = () if self.world.expert_is_person else (TOLD,)
+        return self.parties if self.symbol else (*self.agents, *told)
 
     def _exact_part(self) -> tuple[str | None, str | None]:
         """Return the part of an observation that theta changes, or why it is not known."""
@@ -278,8 +279,11 @@ class HostInspection:
         """Let the episode go on, as `Inspection.play` does: the simulator first plays the recorded actions again.
 
         Raises:
-            ValueError: the party does not exist, the environment fails, or it shows something else than recorded.
+            ValueError: the party does not exist, the environment fails, it shows something else than recorded, or the
+                expert is to be asked and is a person.
         """
+        if label and self.world.expert_is_person:
+            raise ValueError('the expert is a person: "Expert asked: me" asks you in each round.')
         if rounds:
             self.check_party(actor)
         if self.has_ended(history):

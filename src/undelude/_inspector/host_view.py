@@ -17,6 +17,8 @@ from undelude._inspector.view import NAMES, READS, account_of, as_png, host_read
 
 # Most numbers of a part of an observation that are written out.
 MOST_SHOWN = 8
+# Characters of a context that is a text.
+LONGEST = 24
 # Why the page does less than with a process in tables.
 CANNOT = {
     "nature": "The simulator answers itself: a person cannot choose what its state becomes.",
@@ -47,7 +49,7 @@ def describe(inspection: HostInspection, *, notes: Mapping[str, str]) -> dict[st
         "thetas": thetas,
         "theta_names": names,
         "words": {"plural": "contexts", "theta_is": "The context is {}.", "acts": "does", "role": "Nature"},
-        "actions": [_symbol(str(i), i) for i in range(inspection.num_actions or 0)],
+        "actions": _actions(inspection),
         "observations": _observations(inspection),
         "question": "",
         "parties": [_party(inspection, name, notes) for name in inspection.parties],
@@ -56,6 +58,7 @@ def describe(inspection: HostInspection, *, notes: Mapping[str, str]) -> dict[st
         "theta_changes": False,
         "drawing": world.no_film is None,
         "cannot": CANNOT,
+        "asks_person": world.expert_is_person,
         "symbol": inspection.symbol,
         "why_inexact": inspection.why_inexact,
         "numbers": numbers_of(None if inspection.num_actions else inspection.recordings.actions),
@@ -84,14 +87,31 @@ def _reading(inspection: HostInspection, name: str) -> str:
 
 
 def _thetas(world: Any, num_thetas: int) -> list[str]:
-    """Return the contexts in words: numbers if they are a few numbers each, otherwise their places from 1."""
+    """Return the contexts in words: texts, or numbers if they are a few numbers each, otherwise places from 1.
+
+    A person who is the expert is told them in words of their own.
+    """
+    contexts = getattr(world, "contexts", None)
+    if world.expert_is_person:
+        contexts = [world.expert.describe(context) for context in world.contexts]
+    if isinstance(contexts, list | tuple) and all(isinstance(x, str) and 0 < len(x) <= LONGEST for x in contexts):
+        return list(contexts)
     try:
-        contexts = np.asarray(getattr(world, "contexts", None), float)
+        contexts = np.asarray(contexts, float)
     except (TypeError, ValueError):
         contexts = np.zeros(0)
     if contexts.shape[:1] != (num_thetas,) or contexts[0].size > 3:
         return [str(k + 1) for k in range(num_thetas)]
     return [written(x.ravel()) for x in contexts]
+
+
+def _actions(inspection: HostInspection) -> list[dict[str, Any]]:
+    """Return the symbols of actions, with the keys of an expert who is a person; empty for real numbers."""
+    world: Any = inspection.world
+    keys = (world.expert.keys or {}) if world.expert_is_person else {}
+    first = int(world.action_space.start) if keys else 0
+    names = {a - first: f" ({key})" for key, a in keys.items()}
+    return [{"label": str(i), "text": f"{i}{names.get(i, '')}", "value": i} for i in range(inspection.num_actions or 0)]
 
 
 def _observations(inspection: HostInspection) -> list[dict[str, Any]]:
@@ -196,5 +216,6 @@ def compare(inspection: HostInspection, history: History) -> dict[str, Any]:
 
 
 def first_history(inspection: HostInspection, actor: str, *, seed: int | None = None) -> History:
-    """Return the recording with which the page begins: a whole episode of a party."""
-    return inspection.play(inspection.begin(seed=seed or 0), rounds=inspection.num_rounds, actor=actor)
+    """Return the recording with which the page begins: a whole episode of a party; none yet if a person is to teach."""
+    rounds = 0 if inspection.world.expert_is_person else inspection.num_rounds
+    return inspection.play(inspection.begin(seed=seed or 0), rounds=rounds, actor=actor)

@@ -147,8 +147,6 @@ def check_recordable(world: World) -> AbstractHostWorld:
     """Return a world as one in Python; raise `TypeError` if its episodes cannot be recorded for the page."""
     batch = sampled(world)
     assert isinstance(batch, AbstractHostWorld)
-    if batch.expert_is_person:
-        raise TypeError(f"{world.name}: its expert is a person at the terminal, whom the page cannot ask.")
     if not isinstance(world.action_spec, Symbols | Reals):
         raise TypeError(
             f"{world.name} has actions of {world.action_spec}, and the inspector shows symbols or real numbers. Look "

@@ -165,7 +165,8 @@ function showAsk() {
       if (about.outcome_numbers) asks = [about.outcome_numbers, give];
       else about.observations.forEach(({ text, value }) => buttons.push([text, () => give(value)]));
     } else if (!isOpen() && expert === "me") {
-      text = `You are the expert, in round ${n + 1}: what would you do? The agent acts by itself; your answer is a counterfactual label.`;
+      const truth = about.words.theta_is.replace("{}", about.thetas[state.theta.at(-1)]);
+      text = `You are the expert, in round ${n + 1}, and know theta. ${truth} What would you do? The agent acts by itself; your answer is a counterfactual label.`;
       if (about.numbers) asks = [about.numbers, teach];
       else offeredAt(point).forEach((i) => buttons.push([about.actions[i].text, () => teach(about.actions[i].value)]));
     } else if (!isOpen() && actor === "me") {
@@ -294,6 +295,10 @@ function connect() {
     for (const id of ["nature", "theta"]) Object.assign($(id), { disabled: true, title: about.cannot[id] });
     const edits = about.symbol ? ` The ${about.symbol} can be edited: it changes no state.` : "";
     $("truth-note").textContent = `A recording of a simulator. ${about.cannot.nature} ${about.cannot.theta} What it showed stays as it was.${edits}`;
+  }
+  if (about.asks_person) {
+    options($("expert"), [["", "not at all"], ["me", "me, in each round"]], "me");
+    $("expert").title = "The expert of this simulator is a person.";
   }
   for (const id of ["actor", "nature", "expert"]) $(id).addEventListener("change", refresh);
   $("theta").addEventListener("change", () => attempt(() => change("read", edited((episode) => {
