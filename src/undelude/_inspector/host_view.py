@@ -27,6 +27,8 @@ CANNOT = {
     "observation": "The simulator's state goes with what it showed, and cannot be changed.",
 }
 NO_SYMBOL = "none"
+# What an outcome is called that is an image alone.
+IMAGE = "image"
 NOT_COMPARED = (
     "It predicts the {} before it sees what the action led to; the exact parties know that, so that the two are not "
     "compared."
@@ -60,6 +62,7 @@ def describe(inspection: HostInspection, *, notes: Mapping[str, str]) -> dict[st
         "cannot": CANNOT,
         "asks_person": world.expert_is_person,
         "symbol": inspection.symbol,
+        "images": sorted(inspection.recordings.observations.images),
         "why_inexact": inspection.why_inexact,
         "numbers": numbers_of(None if inspection.num_actions else inspection.recordings.actions),
         "outcome_numbers": None,
@@ -161,20 +164,27 @@ def _outcome(inspection: HostInspection, o: Any, alphabet: Listing) -> int | Non
         return None
     if inspection.symbol:
         return int(o[inspection.symbol])
-    numbers = np.concatenate([np.ravel(x) for x in jax.tree.leaves(o)])
-    few = f"{written(numbers[:MOST_IN_LABEL])}{' …' if len(numbers) > MOST_IN_LABEL else ''}"
-    return alphabet.place(inspection.world.say(o) or few)
+    if text := inspection.world.say(o):
+        return alphabet.place(text)
+    images, parts = inspection.recordings.observations.images, o if isinstance(o, dict) else {"": o}
+    rest = [np.ravel(x) for name, x in parts.items() if name not in images]
+    if not rest:
+        return alphabet.place(IMAGE)
+    x = np.concatenate(rest)
+    return alphabet.place(f"{written(x[:MOST_IN_LABEL])}{' …' if len(x) > MOST_IN_LABEL else ''}")
 
 
 def _in_words(inspection: HostInspection, o: Any) -> str:
     """Return what the agent saw, but the symbol, which has a row of its own."""
-    parts = o if isinstance(o, dict) else {"observation": o}
+    parts = o if isinstance(o, dict) else {"": o}
     found = []
     for name, x in parts.items():
-        if name in (inspection.symbol, ACTION_MASK):
+        if name in (inspection.symbol, ACTION_MASK, *inspection.recordings.observations.images):
             continue
         x = np.ravel(x)
-        found.append(f"{name} {written(x[:MOST_SHOWN])}{f' … ({x.size} numbers)' if x.size > MOST_SHOWN else ''}")
+        found.append(
+            f"{name or 'observation'} {written(x[:MOST_SHOWN])}{f' … ({x.size} numbers)' if x.size > MOST_SHOWN else ''}"
+        )
     return "; ".join(found)
 
 

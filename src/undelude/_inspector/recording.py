@@ -12,6 +12,7 @@ import numpy as np
 from undelude._distributions import Reals, Symbols
 from undelude._inspector.digest import DIGITS
 from undelude._inspector.history import History, Round, from_json, to_json
+from undelude._inspector.images import image_parts
 from undelude._inspector.recorded import Recorded
 from undelude._inspector.values import MOST_PREDICTED, Values, stacked
 from undelude._process.episodes import AGENT, EXPERT, Episodes
@@ -58,7 +59,8 @@ class Recordings:
         self.num_actions = world.action_spec.n if isinstance(world.action_spec, Symbols) else None
         self.num_thetas = len(np.asarray(vars(world)["prior"]))
         self.actions = Values(world.action_spec, f"{world.name}: actions", most=MOST_PREDICTED)
-        self.observations = Values(world.observation_spec, f"{world.name}: observations")
+        images = image_parts(world)
+        self.observations = Values(world.observation_spec, f"{world.name}: observations", images=images)
         self.digest = hashlib.sha256(world.settings_in_words().encode()).hexdigest()[:DIGITS]
 
     def to_json(self, history: History, *, task: str | None = None) -> dict[str, Any]:

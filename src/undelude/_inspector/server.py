@@ -26,7 +26,7 @@ from undelude._inspector.host_inspection import HostInspection
 from undelude._inspector.inspection import MARKED, Inspection
 
 # Most bytes of a request, and the seconds within which it must arrive.
-MOST, SECONDS = 2**21, 30
+MOST, SECONDS = 2**24, 30
 # Most rounds that one request adds.
 MOST_ROUNDS = 10_000
 # The header of each request for answers. A page from elsewhere cannot send it without permission, which none gets.

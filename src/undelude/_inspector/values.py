@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from undelude._distributions import GivenArray, Parts, Reals, Spec
+from undelude._inspector.images import pixels_of, png_of
 
 # Most numbers of an observation: the page holds the whole episode, and sends it with each request.
 MOST_NUMBERS = 1024
@@ -21,14 +22,15 @@ class Values:
     Args:
         spec: one array, or arrays by name.
         what: the subject of messages, in the plural.
-        most: numbers of one value.
+        most: numbers of one value, those of images aside.
+        images: the parts that are images, which files hold as PNG; `""` is the only part.
 
     Raises:
         TypeError: the spec is of another kind, or has more numbers.
     """
 
-    def __init__(self, spec: Spec, what: str, *, most: int = MOST_NUMBERS):
-        self.spec = spec
+    def __init__(self, spec: Spec, what: str, *, most: int = MOST_NUMBERS, images: Sequence[str] = ()):
+        self.spec, self.images = spec, frozenset(images)
         self.named = spec.named if isinstance(spec, Parts) else None
         self.like = spec.value  # Once: making it takes longer than checking a value.
         parts = {"": spec} if self.named is None else self.named
@@ -36,7 +38,8 @@ class Values:
         self._narrow = {name: x for name, x in parts.items() if not _is_wide(x)}
         if isinstance(spec, Parts) and self.named is None:
             raise TypeError(f"{what} are {spec}, and the inspector takes one array, or arrays by name.")
-        if (n := self.size) > most:
+        rest = {name: x for name, x in parts.items() if name not in self.images}
+        if (n := sum(math.prod(y.shape) for x in rest.values() for y in jax.tree.leaves(x.value))) > most:
             raise TypeError(
                 f"{what} have {n} numbers, and the inspector takes {most} at most: the page holds the whole "
                 "episode. Look at such an episode with ud.film(world, episodes, key=key)."
@@ -46,18 +49,25 @@ class Values:
         """Return the arrays of a value of a file; raise `ValueError`, which begins with `what`, if it does not fit."""
         found: Any
         if self.named is None:
-            found = _array(value, self.like, what)
+            found = self._part("", value, self.like, what)
         else:
             if not isinstance(value, dict) or {*value} != {*self.named}:
                 raise ValueError(f"{what} must have the parts {', '.join(self.named)}, not {value!r:.99}.")
-            found = {name: _array(value[name], self.like[name], f"{what}.{name}") for name in self.named}
+            found = {name: self._part(name, value[name], self.like[name], f"{what}.{name}") for name in self.named}
         for name, spec in self._narrow.items():
             spec.check(f"{what}.{name}" if name else what, (found[name] if name else found)[None])
         return found
 
     def value(self, i: Any) -> Any:
         """Return the lists and numbers of a value, for JSON: the shortest decimals that give the same arrays."""
-        return _plain(i) if self.named is None else {name: _plain(i[name]) for name in self.named}
+        if self.named is None:
+            return png_of(i) if self.images else _plain(i)
+        return {name: png_of(i[name]) if name in self.images else _plain(i[name]) for name in self.named}
+
+    def _part(self, name: str, value: Any, like: jax.ShapeDtypeStruct, what: str) -> np.ndarray:
+        if name in self.images and isinstance(value, str):
+            return pixels_of(value, like.shape, what).astype(like.dtype)
+        return _array(value, like, what)
 
     @property
     def size(self) -> int:

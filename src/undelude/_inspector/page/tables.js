@@ -3,6 +3,8 @@ import { $, beliefAt, look, number, probabilities } from "./state.js";
 
 // Most rows of a table; distance in total variation from which a belief counts as deluded.
 const MOST_ROWS = 8, DELUDED = 0.05;
+// Pixels: the width up to which a small image is enlarged.
+const IMAGE = 240;
 
 export function showHeadline({ about, state, point }) {
   if (!state.parties.marked) return showWithoutBelief(about, state);
@@ -44,8 +46,9 @@ export function showTables({ about, state, point }) {
   const place = acted ? `After action ${t + 1}, before its outcome` : t === 0 ? "Before the first action" : `After round ${t}`;
   $("now-heading").textContent = place;
   const paid = t > 0 ? `; reward of round ${t}: ${number(state.rewards[t - 1])}` : "";
-  $("seen").textContent = state.seen ? `Last seen: ${state.seen[t]}${paid}.` : "";
-  $("seen").hidden = !state.seen;
+  $("seen").textContent = state.seen ? `Last seen: ${state.seen[t] || "the image"}${paid}.` : "";
+  $("seen").hidden = !state.seen || (!state.seen[t] && !paid);
+  showImages(about, t === 0 ? state.episode.opening : state.episode.rounds[t - 1].observation);
   const truth = state.theta[Math.min(t, state.theta.length - 1)];
   const parties = about.parties.map(({ key, name }) => ({ key, name, account: state.parties[key] }));
   const beliefs = table("Belief in theta", parties, about.thetas.map((label, k) => [k, label]), (account) => {
@@ -67,6 +70,19 @@ export function showTables({ about, state, point }) {
   );
   const shown = parties.some(({ account }) => account.belief) ? [beliefs, predicted] : [predicted];
   $("tables").replaceChildren(...shown, ...losses(parties, state), ...impossible(about, state));
+}
+
+// Show the images of an observation, enlarged by a whole factor.
+function showImages({ images = [] }, observation) {
+  $("images").hidden = images.length === 0;
+  $("images").replaceChildren(...images.map((name) => {
+    const figure = element("figure"), image = document.createElement("img");
+    image.alt = `What the agent last saw${name ? `: ${name}` : ""}.`;
+    image.onload = () => { image.width = image.naturalWidth * Math.max(1, Math.floor(IMAGE / image.naturalWidth)); };
+    image.src = name ? observation[name] : observation;
+    figure.append(image, element("figcaption", "", `What the agent last saw${images.length > 1 ? `: ${name}` : ""}`));
+    return figure;
+  }));
 }
 
 // The prediction of real numbers: mean and standard deviation of each.
