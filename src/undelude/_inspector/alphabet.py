@@ -6,6 +6,7 @@ import math
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
@@ -58,6 +59,11 @@ class Alphabet:
     def value(self, i: int) -> int | list[int]:
         """Return the value of an index, for JSON."""
         return self.values[i].tolist()
+
+
+def symbols_of(values: Alphabet | Values) -> Any:
+    """Return the values of an alphabet for a program; None of real numbers."""
+    return jnp.asarray(values.values) if isinstance(values, Alphabet) else None
 
 
 def alphabets(process: InteractionProcess) -> tuple[Alphabet | Values, Alphabet | Values, Words]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -57,7 +57,7 @@ class HostInspection:
     Raises:
         TypeError: actions are neither symbols nor real numbers, an observation is too large, or there are neither exact
             answers nor agents to show.
-        ValueError: an agent was made for another process, or a name is taken.
+        ValueError: an agent was made for another process, a name is taken, or the world has fewer rounds than N.
     """
 
     def __init__(
@@ -69,6 +69,11 @@ class HostInspection:
     ):
         self.world = check_recordable(world)
         self.num_rounds = check_count("num_rounds", world.num_rounds if num_rounds is None else num_rounds)
+        if self.num_rounds > world.num_rounds:
+            raise ValueError(
+                f"num_rounds={self.num_rounds}, but a lifetime of {world.name} has {world.num_rounds} rounds: make the "
+                f"world with num_rounds={self.num_rounds}."
+            )
         self.recordings = Recordings(self.world, self.num_rounds)
         self.num_actions = self.recordings.num_actions
         self.agents = named_agents(agents)
@@ -123,18 +128,20 @@ class HostInspection:
 
     # Reading --------------------------------------------------------------------------------------------------------
 
-    def read(self, history: History) -> State:
-        """Return what every party believes and predicts at each point of a recording.
+    def read(self, history: History, parties: Collection[str] | None = None) -> State:
+        """Return what the parties, by default all, believe and predict at each point of a recording.
 
         Raises:
             ValueError: the recording is longer than `num_rounds`, or a `ud.HostAgent` returned what it should not.
         """
         x, m = self.recordings.arrange(history), history.num_observations
         answers = self._answers(x)
-        accounts = {name: self._account(x, name, answers) for name in self.parties}
+        accounts = {
+            name: self._account(x, name, answers) for name in self.parties if parties is None or name in parties
+        }
         rewards = np.array([r.reward for r in history.rounds[:m]], float)
-        shown = [history.opening, *(r.observation for r in history.rounds[:m])]
-        masks = [o[ACTION_MASK] > 0 if isinstance(o, dict) and ACTION_MASK in o else None for o in shown]
+        seen = [history.opening, *(r.observation for r in history.rounds[:m])]
+        masks = [o[ACTION_MASK] > 0 if isinstance(o, dict) and ACTION_MASK in o else None for o in seen]
         return State(history, accounts, rewards, masks, self.has_ended(history))
 
     def _answers(self, x: Arranged) -> tuple[Any, ...]:

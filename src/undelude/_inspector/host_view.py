@@ -8,7 +8,7 @@ import numpy as np
 
 from undelude._agents.host import HostAgent
 from undelude._agents.networks.action_mask import ACTION_MASK
-from undelude._inspector.given import EXACT, MARKED
+from undelude._inspector.given import EXACT, MARKED, mark_readers
 from undelude._inspector.history import History
 from undelude._inspector.host_inspection import HostInspection
 from undelude._inspector.listing import MOST_IN_LABEL, Listing, written
@@ -144,19 +144,24 @@ def view(inspection: HostInspection, state: State, *, task: str | None) -> dict[
         own["actions"] = A.symbols
     if symbol is None:
         own["observations"] = O.symbols
-    parties = {name: account_of(x) for name, x in state.accounts.items()}
     shown = [history.opening, *(r.observation for r in history.rounds if r.observation is not None)]
     return own | {
         "episode": inspection.to_json(history, task=task),
         "rounds": rounds,
         "opening": None,
         "theta": list(history.theta),
-        "parties": parties,
+        "parties": {name: account_of(x) for name, x in state.accounts.items()},
         "rewards": numbers(state.rewards),
         "offered": offered_of(state),
         "seen": [_in_words(inspection, o) for o in shown],
         "ended": state.ended,
     }
+
+
+def after_flip(inspection: HostInspection, history: History) -> dict[str, Any]:
+    """Return what changes on the page if marks alone change: the accounts of the parties that read them."""
+    accounts = inspection.read(history, mark_readers(inspection.parties, inspection.agents)).accounts
+    return {"parties": {name: account_of(x) for name, x in accounts.items()}}
 
 
 def _outcome(inspection: HostInspection, o: Any, alphabet: Listing) -> int | None:
@@ -182,9 +187,8 @@ def _in_words(inspection: HostInspection, o: Any) -> str:
         if name in (inspection.symbol, ACTION_MASK, *inspection.recordings.observations.images):
             continue
         x = np.ravel(x)
-        found.append(
-            f"{name or 'observation'} {written(x[:MOST_SHOWN])}{f' … ({x.size} numbers)' if x.size > MOST_SHOWN else ''}"
-        )
+        more = f" … ({x.size} numbers)" if x.size > MOST_SHOWN else ""
+        found.append(f"{name or 'observation'} {written(x[:MOST_SHOWN])}{more}")
     return "; ".join(found)
 
 

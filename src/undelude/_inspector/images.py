@@ -27,10 +27,9 @@ def image_parts(world: Any) -> tuple[str, ...]:
     spec = world.observation_spec
     visible = getattr(world, "visible", None)
     spaces = {} if visible is None else dict(visible.leaves)
-    if isinstance(spec, Parts):
-        parts = spec.named or {}
-    else:
-        parts, spaces = {"": spec}, {"": x for x in spaces.values()}
+    parts = (spec.named or {}) if isinstance(spec, Parts) else {"": spec}
+    if not isinstance(spec, Parts) and len(spaces) == 1:
+        spaces = {"": spaces.popitem()[1]}
     return tuple(
         name
         for name, part in parts.items()

@@ -1,7 +1,7 @@
 """One process, the parties that read its episodes, and what each of them believes and predicts in every round."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,16 +13,26 @@ from undelude._agents.exact import ExactAgent
 from undelude._agents.host import HostAgent
 from undelude._checks import check_count
 from undelude._inspector.accounts import accounts_of, in_numbers
-from undelude._inspector.alphabet import Alphabet, alphabets, scored_part
+from undelude._inspector.alphabet import Alphabet, alphabets, scored_part, symbols_of
 from undelude._inspector.digest import digest_of
-from undelude._inspector.given import DO, EXACT, MARKED, SEE, TOLD, believes, check_agents, named_agents, reads_of
+from undelude._inspector.given import (
+    DO,
+    EXACT,
+    MARKED,
+    SEE,
+    TOLD,
+    believes,
+    check_agents,
+    named_agents,
+    reads_of,
+)
 from undelude._inspector.history import History, Round, from_json, to_json
 from undelude._inspector.host_reader import HostReader
 from undelude._inspector.readings import Reading, implied_beliefs, offered_actions, read_all
 from undelude._inspector.setting import Reader, Setting, Symbols
 from undelude._inspector.state import State
 from undelude._inspector.summary import densities
-from undelude._inspector.values import Values, stacked
+from undelude._inspector.values import stacked
 from undelude._inspector.worlds import begin, play_on, scenes
 from undelude._process.process import InteractionProcess, check_process
 from undelude._process.world import key_of
@@ -92,7 +102,7 @@ class Inspection:
             SEE: Reader(ExactAgent(process, "see"), "see"),
             TOLD: Reader(exact, "do", told=True),
         } | {name: Reader(x, reads_of(x), believes=believes(x, process)) for name, x in traced.items()}
-        self._values = _symbols_of(self.actions), _symbols_of(self.observations)
+        self._values = symbols_of(self.actions), symbols_of(self.observations)
         self._part = scored_part(process)
         self._read = Bound(read_all, self._setting(*self.readers.values()))
         alone = self._setting()
@@ -129,25 +139,29 @@ class Inspection:
         first, opening = self._begin(key_of(seed), jnp.asarray(-1 if theta is None else theta, jnp.int32))
         return History((int(first),), (), self.observations.of(opening) if self.process.opening else None, seed)
 
-    def read(self, history: History) -> State:
-        """Return what every party believes and predicts at each point of a history.
+    def read(self, history: History, parties: Collection[str] | None = None) -> State:
+        """Return what the parties, by default all, believe and predict at each point of a history.
 
         Raises:
             ValueError: the history is longer than `num_rounds`, or a `ud.HostAgent` returned what it should not.
         """
         symbols, m = self._symbols(history), history.num_observations
-        readings = self._readings(history, symbols)
-        rewards = _array(self._scenes(symbols).rewards)[:m]
+        readings = self._readings(history, symbols, parties)
+        rewards = np.asarray(self._scenes(symbols).rewards, float)[:m]
         offered = [None] * (m + 1) if self._offered is None else list(np.asarray(self._offered(symbols))[: m + 1])
         accounts = accounts_of(history, readings, self.actions, self.observations)
+        accounts = {name: x for name, x in accounts.items() if parties is None or name in parties}
         return State(history, accounts, rewards, offered, self.has_ended(history))
 
-    def _readings(self, history: History, symbols: Symbols) -> dict[str, Reading]:
-        """Return the reading of each party."""
+    def _readings(
+        self, history: History, symbols: Symbols, parties: Collection[str] | None = None
+    ) -> dict[str, Reading]:
+        """Return the reading of each party; of the policies in Python, those among `parties`."""
         found = dict(zip(self.readers, self._read(symbols), strict=True))
-        if self.hosts:
+        hosts = {name: x for name, x in self.hosts.items() if parties is None or name in parties}
+        if hosts:
             world, n, m = self._scenes(symbols), len(history), history.num_observations
-            for name, host in self.hosts.items():
+            for name, host in hosts.items():
                 try:
                     found[name] = host.read(symbols, world.opening, world.observations, n, m, key_of(history.seed))
                 except ValueError as error:
@@ -155,7 +169,7 @@ class Inspection:
         for name, x in found.items():
             if x.belief is None and self._implied is not None:
                 found[name] = dataclasses.replace(x, belief=self._implied(symbols, jnp.asarray(x.actions, float)))
-        return {name: found[name] for name in self.parties}
+        return {name: found[name] for name in self.parties if name in found}
 
     def densities(self, history: History, t: int, *, outcome: bool = False) -> dict[str, Any]:
         """Return the density of each number of the action of round `t`, or of its outcome, by party.
@@ -380,11 +394,3 @@ def _check_inspectable(process: Any) -> InteractionProcess:
             "process.particles(1000, key=key), which restricts Theta to draws from its prior."
         )
     return process
-
-
-def _array(x: Any) -> np.ndarray:
-    return np.asarray(x, float)
-
-
-def _symbols_of(values: Alphabet | Values) -> Any:
-    return jnp.asarray(values.values) if isinstance(values, Alphabet) else None

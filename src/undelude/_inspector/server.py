@@ -90,6 +90,7 @@ class Service:
         answers = {
             "describe": self._describe,
             "read": self._read,
+            "marks": self._marks,
             "begin": self._begin,
             "play": self._play,
             "picture": self._picture,
@@ -114,6 +115,11 @@ class Service:
 
     def _read(self, request: Mapping[str, Any]) -> dict[str, Any]:
         return self._view(self._history(request))
+
+    def _marks(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a change of marks alone changes, so that a flip neither computes nor sends anything else."""
+        history, x = self._history(request), self.inspection
+        return host_view.after_flip(x, history) if isinstance(x, HostInspection) else view.after_flip(x, history)
 
     def _begin(self, request: Mapping[str, Any]) -> dict[str, Any]:
         seed, theta = _whole(request, "seed", 2**32 - 1), None

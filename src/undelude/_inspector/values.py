@@ -103,13 +103,13 @@ def _array(value: Any, like: jax.ShapeDtypeStruct, what: str) -> np.ndarray:
         numbers = "whole numbers" if kinds == (int,) else "numbers"
         raise ValueError(f"{what} must be {numbers} of shape {list(shape)}, not {value!r:.99}.")
     try:
-        with np.errstate(over="ignore"):
-            found = np.asarray(value, like.dtype)
+        found = np.asarray(value, float if like.dtype.kind == "f" else like.dtype)
     except OverflowError:
         found = np.full(shape, np.inf)
-    if not np.isfinite(found).all():
+    most = np.finfo(like.dtype if like.dtype.kind == "f" else float).max
+    if found.size and not np.abs(found).max() <= most:  # NaN and infinity are not, either.
         raise ValueError(f"{what} has numbers that are too large.")
-    return found
+    return found.astype(like.dtype)
 
 
 def _has_shape(value: Any, shape: Sequence[int], kinds: tuple[type, ...]) -> bool:

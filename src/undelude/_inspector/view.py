@@ -13,6 +13,8 @@ from undelude._agents.host import HostAgent
 from undelude._drawing.film import draw_round
 from undelude._drawing.frame import INK
 from undelude._files import plain
+from undelude._inspector.alphabet import Alphabet
+from undelude._inspector.given import mark_readers
 from undelude._inspector.history import History
 from undelude._inspector.inspection import DO, EXACT, MARKED, SEE, TOLD, Inspection
 from undelude._inspector.listing import Listing
@@ -113,22 +115,48 @@ def _symbols(alphabet: Any) -> list[dict[str, Any]]:
 
 def view(inspection: Inspection, state: State, *, task: str | None) -> dict[str, Any]:
     """Return a state for the page; KL that is infinite is the text "inf", and a belief that is not unique is null."""
-    history, accounts, rounds = state.history, state.accounts, state.history.rounds
-    A, O = (Listing(None if isinstance(x, Values) else len(x)) for x in (inspection.actions, inspection.observations))
+    history, (A, O) = state.history, _listings(inspection)
     opening = O.place(history.opening)
-    listed = [[A.place(r.action), O.place(r.observation), A.place(r.expert_action)] for r in rounds]
-    offered = offered_of(state)
-    wanted = [{*(some or ())} if len(some or ()) <= ALL else set() for some in offered]
-    for (a, _, _), also in zip(listed, wanted, strict=False):
-        also.add(a)
-    actions = _predictions({name: x.actions for name, x in accounts.items()}, wanted)
-    happened = [set() if o is None else {o} for _, o, _ in listed]
-    observations = _predictions({name: x.observations for name, x in accounts.items()}, happened)
-    openings = {name: _row(x.opening) for name, x in accounts.items() if x.opening is not None}
-    first = _predictions(openings, [set() if opening is None else {opening}])
+    listed = [[A.place(r.action), O.place(r.observation), A.place(r.expert_action)] for r in history.rounds]
     own = {"actions": A.symbols} if isinstance(inspection.actions, Values) else {}
     own |= {"observations": O.symbols} if isinstance(inspection.observations, Values) else {}
-    parties = {
+    return own | {
+        "episode": inspection.to_json(history, task=task),
+        "rounds": listed,
+        "opening": opening,
+        "theta": list(history.theta),
+        "parties": _parties(state),
+        "rewards": numbers(state.rewards),
+        "offered": offered_of(state),
+        "ended": state.ended,
+    }
+
+
+def after_flip(inspection: Inspection, history: History) -> dict[str, Any]:
+    """Return what changes on the page if marks alone change: the accounts of the parties that read them."""
+    # Of a long alphabet, the rows of all parties have the same symbols, which depend on all of them.
+    is_long = any(isinstance(x, Alphabet) and len(x) > ALL for x in (inspection.actions, inspection.observations))
+    parties = None if is_long else mark_readers(inspection.parties, inspection.agents)
+    return {"parties": _parties(inspection.read(history, parties))}
+
+
+def _listings(inspection: Inspection) -> tuple[Listing, Listing]:
+    A, O = (Listing(None if isinstance(x, Values) else len(x)) for x in (inspection.actions, inspection.observations))
+    return A, O
+
+
+def _parties(state: State) -> dict[str, Any]:
+    """Return the account of each party."""
+    history, accounts = state.history, state.accounts
+    wanted = [some if some is not None and len(some) <= ALL else [] for some in offered_of(state)]
+    taken = [[r.action] for r in history.rounds] + [[]]
+    wanted = [[*some, *also] for some, also in zip(wanted, taken, strict=False)]
+    happened = [[] if r.observation is None else [r.observation] for r in history.rounds]
+    actions = _predictions({name: x.actions for name, x in accounts.items()}, wanted)
+    observations = _predictions({name: x.observations for name, x in accounts.items()}, happened)
+    openings = {name: _row(x.opening) for name, x in accounts.items() if x.opening is not None}
+    first = _predictions(openings, [[] if history.opening is None else [history.opening]])
+    return {
         name: account_of(account)
         | {
             "opening": first[name][0] if name in first else None,
@@ -136,16 +164,6 @@ def view(inspection: Inspection, state: State, *, task: str | None) -> dict[str,
             "observations": observations[name],
         }
         for name, account in accounts.items()
-    }
-    return own | {
-        "episode": inspection.to_json(history, task=task),
-        "rounds": listed,
-        "opening": opening,
-        "theta": list(history.theta),
-        "parties": parties,
-        "rewards": numbers(state.rewards),
-        "offered": offered,
-        "ended": state.ended,
     }
 
 
@@ -190,7 +208,7 @@ def _row(prediction: Any) -> Any:
     return prediction if isinstance(prediction, Moments) else prediction[None]
 
 
-def _predictions(tables: Mapping[str, Any], wanted: Sequence[set[int]]) -> dict[str, Any]:
+def _predictions(tables: Mapping[str, Any], wanted: Sequence[Sequence[Any]]) -> dict[str, Any]:
     """Return the predictions of each party: probabilities as `_probabilities` does, or means and deviations."""
     if any(isinstance(x, Moments) for x in tables.values()):
         return {name: _all(x) for name, x in tables.items()}
@@ -203,7 +221,9 @@ def numbers(x: Float[np.ndarray, "..."]) -> list[Any]:
     return numbers if np.isfinite(x).all() else plain(numbers)
 
 
-def _probabilities(tables: Mapping[str, Float[np.ndarray, "R n"]], wanted: Sequence[set[int]]) -> dict[str, list[Any]]:
+def _probabilities(
+    tables: Mapping[str, Float[np.ndarray, "R n"]], wanted: Sequence[Sequence[Any]]
+) -> dict[str, list[Any]]:
     """Return all probabilities of each row and party.
 
     Of a long alphabet, a row has pairs of an index and a probability: of the largest of each party and of the wanted
@@ -244,7 +264,7 @@ def compare(inspection: Inspection, history: History) -> dict[str, Any]:
     for name, alone in ({"": history} | inspection.alone(history)).items():
         state = inspection.read(alone)
         belief = state.accounts[name or MARKED].belief
-        A, O = (Listing(None if isinstance(x, Values) else len(x)) for x in values)
+        A, O = _listings(inspection)
         over = [r for r in alone.rounds if r.observation is not None]
         places = [[A.place(r.action), O.place(r.observation)] for r in over]
         found[name] = {

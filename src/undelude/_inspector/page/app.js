@@ -23,6 +23,13 @@ export async function change(name, body, point = null) {
   show(state, point);
 }
 
+// Change marks alone: what the parties that read no marks say, and all that happened, stays as it is.
+async function mark(change) {
+  const { state, point } = page, { episode } = edited(change), { parties } = await request("marks", { episode });
+  page.past.push([state, point]);
+  show({ ...state, episode, parties: { ...state.parties, ...parties } });
+}
+
 export function show(state, point = null) {
   adopt(state);
   page.point = Math.min(point ?? page.point, length());
@@ -80,17 +87,14 @@ function edited(change) {
 }
 
 export const flip = (t) =>
-  attempt(() => change("read", edited(({ rounds }) => {
-    rounds[t].mark = rounds[t].mark === "do" ? "see" : "do";
-  })));
+  attempt(() => mark(({ rounds }) => { rounds[t].mark = rounds[t].mark === "do" ? "see" : "do"; }));
 
 export function move(point) {
   page.point = Math.max(0, Math.min(point, length()));
   refresh();
 }
 
-const markAll = (mark) =>
-  attempt(() => change("read", edited(({ rounds }) => rounds.forEach((round) => { round.mark = mark; }))));
+const markAll = (all) => attempt(() => mark(({ rounds }) => rounds.forEach((round) => { round.mark = all; })));
 
 function edit(name, value) {
   const t = editedRound(), { symbol } = page.about;
@@ -219,9 +223,17 @@ const teach = (label) => attempt(async () => {
   await change("read", { episode }, Infinity);
 });
 
+// Fill a select, unless it has these entries already: making them takes long.
+const filled = new WeakMap();
 function options(select, entries, value) {
-  select.replaceChildren(...entries.map(([key, label]) => new Option(label, key)));
+  const key = JSON.stringify(entries);
+  if (filled.get(select) !== key) fillSelect(select, entries);
+  filled.set(select, key);
   select.value = value;
+}
+
+function fillSelect(select, entries) {
+  select.replaceChildren(...entries.map(([key, label]) => new Option(label, key)));
 }
 
 function showControls() {

@@ -186,6 +186,9 @@ export function shownThetas(about, state) {
 
 export const stripHeight = (K) => Math.round(Math.min(TALL, K * Math.max(ROW, 48 / K)));
 
+// What each strip shows, so that a flip repaints those that it changes.
+const painted = new WeakMap();
+
 function drawStrips(about, state, point) {
   const parties = strips(about, state), width = (state.rounds.length + 1) * column();
   // Without exact do there is nothing to compare with.
@@ -198,6 +201,9 @@ function drawStrips(about, state, point) {
   parties.forEach(({ key, name }, i) => {
     const canvas = box.children[i].querySelector("canvas");
     const thetas = shownThetas(about, state), height = stripHeight(thetas.length);
+    const now = [state.parties[key], state.theta, thetas.join(), point, column(), width, colours.ink];
+    if (painted.get(canvas)?.every((x, j) => x === now[j])) return;
+    painted.set(canvas, now);
     const context = sized(canvas, width, height);
     paintStrip(context, { key, about, state, column: column(), colours });
     paintCursor(context, point, column(), height, colours);
