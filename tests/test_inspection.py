@@ -16,7 +16,7 @@ from undelude._inspector.examples import examples
 from undelude._inspector.history import History, Round
 from undelude._inspector.inspection import DO, EXACT, MARKED, SEE, TOLD, Inspection
 from undelude._inspector.inspector import history_of as history_of_rollout
-from undelude._inspector.view import compare, describe, first_history, picture, view
+from undelude._inspector.view import after_flip, compare, describe, first_history, picture, view
 from undelude.tasks.menu import AGAIN, NO, YES
 
 
@@ -286,6 +286,29 @@ def test_flips_compile_nothing(bandit, compilations):
         view(inspection, inspection.read(history), task="bandit")
     inspection.read(history.truncate(3))
     assert compilations() == 0
+
+
+def test_flip_sends_what_marks_change(with_host, in_talk, bandit):
+    """Of all parties the same as the whole answer; those that read no marks are neither asked nor sent."""
+    asked = []
+
+    def predict(belief, a, o):
+        asked.append(a)
+        return next_in_numpy(belief, a, o)
+
+    agents = {"lstm": ud.LSTMAgent(bandit, 4, key=jax.random.key(0)), "host": ud.HostAgent(sober_in_numpy, predict)}
+    inspection = Inspection(bandit, agents, num_rounds=4)
+    history = inspection.play(inspection.begin(), rounds=4, actor=SEE)
+    before = view(inspection, inspection.read(history), task=None)["parties"]
+    flipped = view(inspection, inspection.read(history.flip(1)), task=None)["parties"]
+    asked.clear()
+    sent = after_flip(inspection, history.flip(1))["parties"]
+    assert sent.keys() == {MARKED, "lstm"}
+    assert not asked
+    assert before | sent == flipped != before
+    said = in_talk.play(in_talk.begin(seed=0), rounds=2, actor=DO).flip(0)
+    assert after_flip(in_talk, said)["parties"].keys() == {*EXACT}, "rows of a long alphabet depend on all parties"
+    assert len(in_talk.actions) > 24
 
 
 def test_learned_agent_is_never_shown_a_mark_it_was_not_taught(bandit):

@@ -84,7 +84,9 @@ def test_marked_reading_is_bayes_over_cues_and_evidence(in_lamp, recording, mark
     advice = np.clip(WANTED - level, -0.1, 0.1)
     mean = before[-1] @ advice
     np.testing.assert_allclose(account.actions.mean[-1, 0], mean, atol=1e-5)
-    np.testing.assert_allclose(account.actions.deviation[-1, 0] ** 2, SCALE**2 + before[-1] @ (advice - mean) ** 2, atol=1e-5)
+    np.testing.assert_allclose(
+        account.actions.deviation[-1, 0] ** 2, SCALE**2 + before[-1] @ (advice - mean) ** 2, atol=1e-5
+    )
 
 
 def test_exact_parties_are_the_exact_agents_of_the_world(in_lamp, world, recording):
@@ -229,6 +231,15 @@ def test_page_shows_frames_words_and_what_cannot_be_done(in_lamp, recording):
     assert service.answer("densities", {"episode": episode, "round": 0})["grid"]
     rewards = service.answer("compare", {"episode": episode})["do"]["rewards"]
     assert len(rewards) == ROUNDS
+
+
+def test_flip_of_a_recording_sends_what_marks_change(in_lamp, recording):
+    before, after = (
+        host_view.view(in_lamp, in_lamp.read(x), task=None)["parties"] for x in (recording, recording.flip(2))
+    )
+    sent = host_view.after_flip(in_lamp, recording.flip(2))["parties"]
+    assert sent.keys() == {"marked", "gru"}
+    assert before | sent == after != before
 
 
 def test_without_a_cue_only_agents_are_shown(agent):
