@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -272,3 +273,29 @@ class Doors(gym.Env):
     def step(self, action):
         assert self.open[action], "this door is shut"
         return self.look(action), float(action == 0), False, False, self.info()
+
+
+class Screen(gym.Env):
+    """A square that the actions move to the left and to the right, on a picture; it starts at a random height."""
+
+    action_space = gym.spaces.Discrete(2)
+    # The seeds of all resets.
+    seeds: ClassVar[list[int]] = []
+
+    def __init__(self, shape):
+        self.observation_space = gym.spaces.Box(0, 255, shape, np.uint8)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.seeds.append(seed)
+        self.at, self.height = 20, int(self.np_random.integers(25))
+        return self.look(), {}
+
+    def look(self):
+        picture = np.full(self.observation_space.shape, 40, np.uint8)
+        picture[self.height : self.height + 5, self.at : self.at + 5] = 250 - self.at
+        return picture
+
+    def step(self, action):
+        self.at += 2 * int(action) - 1
+        return self.look(), float(self.at), False, False, {}

@@ -198,3 +198,71 @@ def continuous_arm(num_rounds: int = 3) -> ud.InteractionProcess:
         num_rounds=num_rounds,
         name="continuous",
     )
+
+
+# Of the dial: thetas, and deviations of the expert, the opening and the outcomes.
+THETAS, TURN, FIRST, LATER = np.array([-1.0, 0.0, 2.0]), 0.5, 3.0, 0.8
+
+
+class Dial(ud.AbstractTask):
+    """The needle shows theta a, with noise; it opens with theta, with more noise."""
+
+    def init(self, theta):
+        return jnp.full((), jnp.nan)
+
+    def Q_O(self, theta, w):
+        return ud.Normal(jnp.where(jnp.isnan(w), theta, theta * w), jnp.where(jnp.isnan(w), FIRST, LATER))
+
+    def g_A(self, theta, a, w):
+        return a
+
+    def g_O(self, theta, o, w):
+        return w
+
+    def reward(self, theta, w, a, o):
+        return -((a - theta) ** 2)
+
+
+class Turner(ud.AbstractExpert):
+    """An expert who turns the dial to theta."""
+
+    low_high: tuple | None = None
+    size: int | None = None
+
+    def init(self, theta):
+        return ()
+
+    def Q_A(self, theta, e):
+        theta = theta if self.size is None else jnp.full(self.size, theta)
+        return ud.Normal(theta, TURN) if self.low_high is None else ud.Squashed(ud.Normal(theta, TURN), *self.low_high)
+
+    def g_A(self, theta, a, e):
+        return e
+
+    def g_O(self, theta, o, e):
+        return e
+
+
+class Coin(ud.AbstractTask):
+    """A coin, whatever is done."""
+
+    def init(self, theta):
+        return jnp.zeros(())
+
+    def Q_O(self, theta, w):
+        return ud.Categorical(probs=jnp.array([0.5, 0.5]))
+
+    def g_A(self, theta, a, w):
+        return w
+
+    def g_O(self, theta, o, w):
+        return w
+
+    def reward(self, theta, w, a, o):
+        return jnp.zeros(())
+
+
+def dial(num_rounds=3, **expert):
+    return ud.InteractionProcess(
+        np.array([0.2, 0.5, 0.3]), THETAS.astype(np.float32), Dial(), Turner(**expert), num_rounds, opening=True
+    )

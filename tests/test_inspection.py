@@ -16,7 +16,7 @@ from undelude._inspector.examples import examples
 from undelude._inspector.history import History, Round
 from undelude._inspector.inspection import DO, EXACT, MARKED, SEE, TOLD, Inspection
 from undelude._inspector.inspector import history_of as history_of_rollout
-from undelude._inspector.view import compare, describe, first_history, picture, view
+from undelude._inspector.view import after_flip, compare, describe, first_history, picture, view
 from undelude.tasks.menu import AGAIN, NO, YES
 
 
@@ -288,6 +288,29 @@ def test_flips_compile_nothing(bandit, compilations):
     assert compilations() == 0
 
 
+def test_flip_sends_what_marks_change(with_host, in_talk, bandit):
+    """Of all parties the same as the whole answer; those that read no marks are neither asked nor sent."""
+    asked = []
+
+    def predict(belief, a, o):
+        asked.append(a)
+        return next_in_numpy(belief, a, o)
+
+    agents = {"lstm": ud.LSTMAgent(bandit, 4, key=jax.random.key(0)), "host": ud.HostAgent(sober_in_numpy, predict)}
+    inspection = Inspection(bandit, agents, num_rounds=4)
+    history = inspection.play(inspection.begin(), rounds=4, actor=SEE)
+    before = view(inspection, inspection.read(history), task=None)["parties"]
+    flipped = view(inspection, inspection.read(history.flip(1)), task=None)["parties"]
+    asked.clear()
+    sent = after_flip(inspection, history.flip(1))["parties"]
+    assert sent.keys() == {MARKED, "lstm"}
+    assert not asked
+    assert before | sent == flipped != before
+    said = in_talk.play(in_talk.begin(seed=0), rounds=2, actor=DO).flip(0)
+    assert after_flip(in_talk, said)["parties"].keys() == {*EXACT}, "rows of a long alphabet depend on all parties"
+    assert len(in_talk.actions) > 24
+
+
 def test_learned_agent_is_never_shown_a_mark_it_was_not_taught(bandit):
     """A network that was taught do alone reads every action so, and the page says it."""
     agent = ud.LSTMAgent(bandit, hidden_size=8, key=jax.random.key(0))
@@ -433,8 +456,8 @@ def test_what_cannot_be_shown_is_refused(bandit):
     continuous = ud.InteractionProcess(ud.Categorical(probs=bandit.prior), None, bandit.task, bandit.expert, 5)
     with pytest.raises(TypeError, match=r"particles"):
         Inspection(continuous)
-    with pytest.raises(TypeError, match=r"ud.film"):
-        Inspection(ud.tasks.arm())
+    with pytest.raises(TypeError, match=r"particles"):
+        Inspection(ud.tasks.arm(num_targets=None))
     with pytest.raises(TypeError, match="agent"):
         Inspection(bandit, [bandit])
     with pytest.raises(ValueError, match="another process"):

@@ -16,6 +16,7 @@ import pytest
 import environments
 import undelude as ud
 import undelude.gym as ug
+from processes import dial
 from undelude._inspector.history import History, Round
 from undelude._inspector.host_inspection import HostInspection
 from undelude._inspector.inspection import MARKED, SEE, Inspection
@@ -281,6 +282,70 @@ def test_recording_of_a_simulator_flips_and_plays_on(visit):
         expect(page.locator("[data-cell=action]")).to_have_count(4)
         assert page.inner_text("[data-cell=action][data-t='3']") == "0.05"
         assert page.is_disabled("#play")
+    finally:
+        server.stop()
+
+
+def test_real_numbers_are_edited_and_given_in_fields(visit):
+    """Flipped, edited, and given by a person as agent and as Nature; the numbers are those of the inspection."""
+    inspection = Inspection(dial(), {"lstm": ud.LSTMAgent(dial(), 4, key=jax.random.key(0))})
+    history = inspection.play(inspection.begin(seed=1), rounds=2, actor=SEE)
+    view(inspection, inspection.read(history), task=None)  # Compile now.
+    server = Server(Service(inspection, history, actor=SEE))
+    try:
+        page = visit(server.url)
+        page.click("[data-cell=mark][data-t='0']")
+        expect(page.locator("[data-cell=mark][data-t='0']")).to_have_text("do")
+        expect(page.locator("#densities canvas")).to_have_count(1)
+        page.click("[data-cell=action][data-t='1']")
+        page.fill("#edit-action-numbers input", "1.25")
+        page.keyboard.press("Enter")
+        expect(page.locator("[data-cell=action][data-t='1']")).to_have_text("1.25")
+        edited = history.flip(0).edit(1, action=np.float32(1.25))
+        account = inspection.read(edited).accounts[MARKED]
+        mean, deviation = (float(x[1, 0]) for x in (account.observations.mean, account.observations.deviation))
+        assert cell(page, "mean", "exact, as marked") == f"{mean:.3f} ± {deviation:.3f}"
+        kl = inspection.read(edited).divergence("do", "lstm").observations[1]
+        assert cell(page, r"KL\(do", "lstm") == f"{kl:.3f}"
+        expect(page.locator("#densities figcaption")).to_contain_text(
+            "Density of the outcome; the line is what happened"
+        )
+        page.fill("#edit-observation-numbers input", "")
+        page.keyboard.press("Enter")
+        assert page.input_value("#edit-observation-numbers input") != "", "what is not a number is not taken"
+        page.select_option("#actor", "me")
+        page.select_option("#nature", "me")
+        page.keyboard.press("Escape")
+        page.click("[data-cell=observation][data-t='1']")
+        for number in ("-0.5", "2.5"):
+            page.fill("#ask input", number)
+            page.keyboard.press("Enter")
+            expect(page.locator(f"[data-cell]:text-is('{number}')")).to_have_count(1)
+        assert page.locator("[data-cell=mark]").all_inner_texts() == ["do", "see", "do"]
+    finally:
+        server.stop()
+
+
+def test_person_teaches_a_simulator_that_shows_images(visit):
+    """Each round has its image and the label that the person gave; the page tells the context."""
+    world = ug.HostWorld(
+        lambda: environments.Screen((36, 48, 3)), num_rounds=3, contexts=["to the left", "to the right"],
+        reward_observed=False, at_end="end", num_envs=1, expert=ug.KeyboardExpert({"a": 0, "d": 1}),
+    )  # fmt: skip
+    inspection = HostInspection(world, [ud.GRUAgent(world, 4, key=jax.random.key(0))])
+    server = Server(Service(inspection, inspection.begin(seed=1, theta=1), actor="agent"))
+    try:
+        page = visit(server.url)
+        assert "You are the expert, in round 1, and know theta. The context is to the right." in page.inner_text(
+            "#ask-text"
+        )
+        for t, answer in enumerate(("1 (d)", "0 (a)")):
+            page.click(f"#ask-buttons >> text='{answer}'")
+            expect(page.locator(f"[data-cell=label][data-t='{t}']")).to_have_text(answer[0])
+        assert page.locator("[data-cell=seen] img").count() == 2
+        sizes = page.eval_on_selector_all("#images img, [data-cell=seen] img", "x => x.map((y) => y.naturalWidth)")
+        assert sizes == [48] * 3
+        assert "Counterfactual labels: 2." in page.inner_text("#tables")
     finally:
         server.stop()
 

@@ -22,7 +22,7 @@ from damage import damaged_json, flipped
 from undelude._cli import inspect as command
 from undelude._cli import main
 from undelude._cli.errors import UsageError
-from undelude._cli.options import Inspect
+from undelude._cli.inspect_options import Inspect
 from undelude._inspector.inspection import DO, SEE, Inspection
 from undelude._inspector.server import FILES, MOST, Server, Service, own_address
 from undelude._inspector.static_page import static_page

@@ -15,7 +15,7 @@ import undelude as ud
 from undelude import offline
 from undelude._cli import inspect as inspect_command
 from undelude._cli import main
-from undelude._cli.options import Inspect
+from undelude._cli.inspect_options import Inspect
 from undelude._report import logs_words
 from undelude._report.logs_page import write_logs_report
 from undelude._runs.config import train_command

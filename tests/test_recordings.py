@@ -83,8 +83,10 @@ def test_marked_reading_is_bayes_over_cues_and_evidence(in_lamp, recording, mark
     np.testing.assert_allclose(account.acted_belief, acted, atol=2e-5)
     advice = np.clip(WANTED - level, -0.1, 0.1)
     mean = before[-1] @ advice
-    np.testing.assert_allclose(account.mean[-1, 0], mean, atol=1e-5)
-    np.testing.assert_allclose(account.deviation[-1, 0] ** 2, SCALE**2 + before[-1] @ (advice - mean) ** 2, atol=1e-5)
+    np.testing.assert_allclose(account.actions.mean[-1, 0], mean, atol=1e-5)
+    np.testing.assert_allclose(
+        account.actions.deviation[-1, 0] ** 2, SCALE**2 + before[-1] @ (advice - mean) ** 2, atol=1e-5
+    )
 
 
 def test_exact_parties_are_the_exact_agents_of_the_world(in_lamp, world, recording):
@@ -93,7 +95,7 @@ def test_exact_parties_are_the_exact_agents_of_the_world(in_lamp, world, recordi
     accounts = in_lamp.read(recording).accounts
     for name, done in (("do", True), ("see", False)):
         np.testing.assert_allclose(accounts[name].belief, np.exp(evidence.log_posterior(one, done)), atol=1e-6)
-    np.testing.assert_allclose(accounts["sober policy"].mean, accounts["do"].mean, atol=1e-6)
+    np.testing.assert_allclose(accounts["sober policy"].actions.mean, accounts["do"].actions.mean, atol=1e-6)
     assert accounts["told"].belief[:, recording.theta[0]] == pytest.approx(1)
 
 
@@ -127,9 +129,9 @@ def test_agent_reads_the_marks(in_lamp, agent, recording):
     m = agent.g_O(marked.opening, agent.init(num_rounds=ROUNDS))
     for t, r in enumerate(marked.rounds):
         mean = jnp.exp(agent.f_A(m).log_weights) @ agent.f_A(m).components.loc[:, 0]
-        np.testing.assert_allclose(account.mean[t, 0], mean, atol=1e-5)
+        np.testing.assert_allclose(account.actions.mean[t, 0], mean, atol=1e-5)
         m = agent.g_A(r.action, m, intervened=jnp.asarray(t != 2))
-        np.testing.assert_allclose(account.symbols[t], agent.f_O(m).parts["cue"].probs, atol=1e-6)
+        np.testing.assert_allclose(account.observations[t], agent.f_O(m).parts["cue"].probs, atol=1e-6)
         m = agent.g_O(r.observation, m)
 
 
@@ -231,6 +233,15 @@ def test_page_shows_frames_words_and_what_cannot_be_done(in_lamp, recording):
     assert len(rewards) == ROUNDS
 
 
+def test_flip_of_a_recording_sends_what_marks_change(in_lamp, recording):
+    before, after = (
+        host_view.view(in_lamp, in_lamp.read(x), task=None)["parties"] for x in (recording, recording.flip(2))
+    )
+    sent = host_view.after_flip(in_lamp, recording.flip(2))["parties"]
+    assert sent.keys() == {"marked", "gru"}
+    assert before | sent == after != before
+
+
 def test_without_a_cue_only_agents_are_shown(agent):
     blind = lamp(cue=None)
     with pytest.raises(TypeError, match=r"no cue= is declared.* Give an agent"):
@@ -239,7 +250,7 @@ def test_without_a_cue_only_agents_are_shown(agent):
     history, _ = begin_with(inspection, seed=0)
     state = inspection.read(history.flip(0))
     assert {*state.accounts} == {"agent"}
-    assert np.isnan(state.accounts["agent"].kl).all()
+    assert np.isnan(state.divergence("do", "agent").actions).all()
     about = host_view.describe(inspection, notes={})
     assert [name for name, _ in about["actors"]] == ["agent", "told"]
     assert "no cue=" in about["why_inexact"]
@@ -282,10 +293,10 @@ def test_symbols_have_exact_divergences():
     do = hints[:, cue] / hints[:, cue].sum()
     see = do * experts[:, a] / (do @ experts[:, a])
     p, q = do @ experts, see @ experts
-    np.testing.assert_allclose(state.accounts["see"].probs[1], q, atol=1e-6)
-    np.testing.assert_allclose(state.accounts["see"].kl[1, 0], (p * np.log(p / q)).sum(), atol=1e-5)
+    np.testing.assert_allclose(state.accounts["see"].actions[1], q, atol=1e-6)
+    np.testing.assert_allclose(state.divergence("do", "see").actions[1], (p * np.log(p / q)).sum(), atol=1e-5)
     acted = experts[:, a] / experts[:, a].sum()
-    np.testing.assert_allclose(state.accounts["see"].symbols[0], [*(acted @ hints), 0], atol=1e-6)
+    np.testing.assert_allclose(state.accounts["see"].observations[0], [*(acted @ hints), 0], atol=1e-6)
 
 
 def test_environment_that_fails_to_render_is_asked_once(recording, monkeypatch):

@@ -26,7 +26,7 @@ from hf.worlds import TOKENIZER, make_trainer
 from undelude._cli import inspect as inspect_command
 from undelude._cli import main
 from undelude._cli.errors import UsageError
-from undelude._cli.options import Inspect
+from undelude._cli.inspect_options import Inspect
 from undelude._inspector.inspection import Inspection
 from undelude._inspector.view import describe
 from undelude.hf import DoTokens, MenuDialogue, answer_log_probs, local_agent, measure_delusion
@@ -401,3 +401,12 @@ def test_command_inspects_a_language_model_beside_exact_agents(tmp_path: Path) -
         inspect_command.service(dataclasses.replace(options, target="bandit"))
     with pytest.raises(UsageError, match="--prompt is for the folder of a language model"):
         Inspect("menu", prompt="Hello").check()
+    alone = Inspect(str(tmp_path), prompt=options.prompt, num_rounds=2)
+    alone.check()
+    opened = inspect_command.service(alone).answer("describe", {})
+    assert (opened["task"], opened["state"]) == (about["task"], about["state"])
+    assert "unless --task names another menu" in opened["parties"][-1]["text"]
+    with pytest.raises(UsageError, match=r"leave out --second runs/one"):
+        dataclasses.replace(alone, second="runs/one").check()
+    with pytest.raises(UsageError, match=r"the process must be from ud\.tasks\.menu"):
+        inspect_command.service(dataclasses.replace(alone, task="bandit"))

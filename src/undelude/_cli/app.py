@@ -17,8 +17,9 @@ import tyro
 from undelude._cli.console import make_console
 from undelude._cli.encoding import replacing
 from undelude._cli.errors import CommandError, ExitCode, UsageError, explain
+from undelude._cli.inspect_options import Inspect
 from undelude._cli.offline_options import Offline
-from undelude._cli.options import Call, Certify, Check, Export, Inspect, Measure, Paper, Play, Report, Tasks, Train
+from undelude._cli.options import Call, Certify, Check, Export, Measure, Paper, Play, Report, Tasks, Train
 from undelude._cli.streams import open_closed_streams
 from undelude._cli.suite_options import Suite
 from undelude._errors import users_line

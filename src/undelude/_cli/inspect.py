@@ -14,7 +14,8 @@ from undelude._agents.host import HostAgent
 from undelude._cli import backend
 from undelude._cli.console import make_console, working
 from undelude._cli.errors import CommandError, ExitCode, UsageError
-from undelude._cli.options import Call, Inspect
+from undelude._cli.inspect_options import MENU, Inspect
+from undelude._cli.options import Call
 from undelude._cli.permission import check_may_call_task
 from undelude._files import plain, read_json
 from undelude._inspector.history import check_format
@@ -28,6 +29,10 @@ from undelude.tasks.registry import WrongTypeError, make
 
 # The party that a language model is.
 LANGUAGE_MODEL = "language model"
+# Of a model without a task.
+READS_MENU = (
+    f" It reads a dialogue of the task {MENU} unless --task names another menu, and --prompt its first message."
+)
 
 
 class _Subject(NamedTuple):
@@ -106,13 +111,14 @@ def _service(options: Inspect, subject: _Subject) -> Service:
             raise UsageError(f"{options.target} has {len(rows)} rounds, of {most}: choose a shorter episode.")
         num_rounds = num_rounds or max(process.num_rounds, len(rows))
     agents: dict[str, Any] = dict(subject.agents)
-    if options.has_language_model:
-        agents[LANGUAGE_MODEL] = _language_model(process, options)
+    if options.model is not None:
+        agents[LANGUAGE_MODEL] = _language_model(process, options.model, options)
     inspection = inspection_of(process, agents, num_rounds=num_rounds)
     notes, actor = dict(subject.notes), first_actor(inspection)
-    if options.has_language_model:
+    if options.model is not None:
         marks = "its marks are tokens of their own" if agents[LANGUAGE_MODEL].told_marks else "it has no marked words"
-        notes[LANGUAGE_MODEL] = f"The language model in {options.second}; {marks}."
+        which = READS_MENU if options.is_model and options.task is None else ""
+        notes[LANGUAGE_MODEL] = f"The language model in {options.model}; {marks}.{which}"
     if subject.episode is None:
         history, note = begin_with(inspection, seed=options.seed)
         return Service(inspection, history, task=subject.task, actor=actor, notes=notes | note, logs=subject.logs)
@@ -124,19 +130,18 @@ def _service(options: Inspect, subject: _Subject) -> Service:
     return Service(inspection, history, task=subject.task, actor=actor, notes=notes, logs=subject.logs)
 
 
-def _language_model(process: Any, options: Inspect) -> HostAgent:
+def _language_model(process: Any, folder: str, options: Inspect) -> HostAgent:
     """Return the language model of a folder as an agent of a menu."""
     try:
         from undelude.hf import MenuDialogue, local_agent
         from undelude.hf._measuring.local import load_model
     except ModuleNotFoundError as error:
         raise CommandError(f"a language model needs {error.name}: {installing('hf')}.") from error
-    assert options.second is not None
     try:
         dialogue = MenuDialogue(process, prompt=options.prompt)
-        return local_agent(dialogue, *load_model(options.second))
+        return local_agent(dialogue, *load_model(folder))
     except (TypeError, ValueError) as error:
-        raise UsageError(f"--second {options.second}: {error}") from error
+        raise UsageError(f"{folder if options.is_model else f'--second {folder}'}: {error}") from error
 
 
 def _made(task: str) -> Any:
@@ -154,7 +159,7 @@ def _made(task: str) -> Any:
 
 
 def _subject(options: Inspect) -> _Subject:
-    second = None if options.has_language_model else options.second
+    second = None if options.model is not None else options.second
     runs = [Path(x) for x in (options.target if options.is_run else None, second) if x is not None]
     agents, notes, tasks = {}, {}, []
     for path in runs:
@@ -167,6 +172,8 @@ def _subject(options: Inspect) -> _Subject:
         agents[name] = run.load_agent()
         notes[name] = f"The {run.config.agent} of {path}, teaching {run.config.teaching}."
         tasks.append(run.config.task)
+    if options.is_model:
+        return _Subject(options.task or MENU, {}, {})
     if not options.is_run:
         episode = _episode(options) if options.is_episode else None
         tasks.insert(0, options.target if episode is None else episode["task"])

@@ -4,7 +4,6 @@ Nothing here needs JAX, so that the help and the errors of the command line appe
 """
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -12,12 +11,10 @@ from typing import Annotated, Literal, NamedTuple
 import tyro
 
 from undelude._cli.errors import UsageError, check_seed
-from undelude._cli.folders import check_holds_run, is_language_model, is_so
-from undelude._named_tasks import TASKS, check_task_name, is_fit
+from undelude._named_tasks import check_task_name
 from undelude._runs import layout
 from undelude._runs.config import SECONDS_BETWEEN, Config, Number, Text, WholeNumber, check_config
 from undelude._user_code import check_reference
-from undelude._versioned_tasks import NAMESPACE
 
 # Episodes per certificate.
 NUM_EPISODES = 4096
@@ -212,69 +209,6 @@ class Play:
         if self.seed is not None:
             check_seed(self.seed)
         check_task_name(self.task)
-
-
-@dataclasses.dataclass(frozen=True)
-class Inspect:
-    """Open a page on one episode: a switch at each past action reads it as see or do, and all beliefs follow.
-
-    The server answers this machine alone, unless --host says otherwise, and keeps nothing. Ctrl-C ends it.
-    """
-
-    target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN|TASK|FIT|EPISODE")] = "bandit"
-    """A run directory, a task, the folder of a fit to logs, or the JSON file of an episode that the page saved."""
-    second: Annotated[Text, tyro.conf.arg(metavar="RUN|MODEL")] = None
-    """A run on the same task, whose agent reads the same episode; or, on a menu, the folder of a language model."""
-    prompt: Annotated[Text, tyro.conf.arg(metavar="TEXT")] = None
-    """With a language model: the first message of the customer; by default the rules of the menu in words."""
-    num_rounds: WholeNumber = None
-    """Most rounds of the episode; the task's own by default."""
-    seed: WholeNumber = None
-    """Seed of the first episode; by default, of 32 the one in which see lowers the belief in the truth most."""
-    host: str = "127.0.0.1"
-    """Address to listen on. The link to any other than this machine's own has a token, without which nobody gets in."""
-    port: int = 0
-    """Port to listen on; any free one by default."""
-    no_browser: bool = False
-    """Print the link, and do not open it."""
-    task: Text = None
-    """The task, package.module:factory, of an episode, or of a run that you did not make here: allows calling it."""
-
-    def check(self) -> None:
-        """Raise if the options cannot be right."""
-        if self.seed is not None:
-            check_seed(self.seed)
-        if self.num_rounds is not None and self.num_rounds < 1:
-            raise UsageError(f"--num-rounds must be at least 1, not {self.num_rounds}.")
-        if not 0 <= self.port < 2**16:
-            raise UsageError(f"--port must be from 0 to 65535, not {self.port}.")
-        if self.is_run:
-            check_holds_run(Path(self.target))
-            layout.check_run(Path(self.target))
-        elif not self.is_episode:
-            is_path = ":" not in self.target and ("/" in self.target or os.sep in self.target or ".json" in self.target)
-            if is_path and not (is_fit(self.target) or self.target.startswith(NAMESPACE)):
-                raise UsageError(f"there is no run, fit or episode at {self.target!r} (working folder: {os.getcwd()}).")
-            check_task_name(self.target)
-        if self.prompt is not None and not self.has_language_model:
-            raise UsageError("--prompt is for the folder of a language model, --second FOLDER.")
-        if self.second is not None and not self.has_language_model:
-            layout.check_run(Path(self.second))
-
-    @property
-    def has_language_model(self) -> bool:
-        """Whether `second` is the folder of a model of Hugging Face, or of an adapter."""
-        return self.second is not None and is_language_model(Path(self.second))
-
-    @property
-    def is_run(self) -> bool:
-        """Whether the target is the folder of a run."""
-        return self.target not in TASKS and not is_fit(self.target) and is_so(Path(self.target).is_dir)
-
-    @property
-    def is_episode(self) -> bool:
-        """Whether the target is a file."""
-        return self.target not in TASKS and is_so(Path(self.target).is_file)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from undelude._inspector.alphabet import Alphabet
 from undelude._inspector.history import History, Round
 from undelude._inspector.inspection import Inspection
 from undelude.tasks.menu import AGAIN, NO, MenuByTurn
@@ -21,6 +22,7 @@ def examples(inspection: Inspection) -> dict[str, History]:
         return {}
     if len(EPIGRAPH) > inspection.num_rounds:
         return {}
+    assert isinstance(inspection.actions, Alphabet)
     dish_of = np.asarray(jax.vmap(task.named)(jnp.asarray(inspection.actions.values))).tolist()
     rounds = []
     for dish, reply in EPIGRAPH:

@@ -1,6 +1,6 @@
 """The parties of the inspector by name, and the checks of those that are given."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -47,6 +47,16 @@ def reads_of(agent: AbstractAgent) -> Reads:
     if {"do", "see"} <= {*agent.marks}:
         return "marked"
     return "always do" if agent.own_actions == "do" else "see"
+
+
+def reads_marks(agent: AbstractAgent | HostAgent) -> bool:
+    """Return whether an agent reads each past action as it is marked."""
+    return agent.told_marks if isinstance(agent, HostAgent) else reads_of(agent) == "marked"
+
+
+def mark_readers(parties: Sequence[str], agents: Mapping[str, AbstractAgent | HostAgent]) -> tuple[str, ...]:
+    """Return the parties for which a changed mark changes anything."""
+    return tuple(x for x in parties if x == MARKED or (x in agents and reads_marks(agents[x])))
 
 
 def believes(agent: AbstractAgent, process: InteractionProcess) -> bool:

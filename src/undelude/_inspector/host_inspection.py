@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,26 +12,18 @@ from jaxtyping import Float
 
 from undelude._agents.base import AbstractAgent
 from undelude._agents.host import HostAgent
+from undelude._agents.networks.action_mask import ACTION_MASK
 from undelude._checks import check_count
 from undelude._inspector.given import DO, EXACT, MARKED, SEE, TOLD, check_agents, named_agents, reads_of
 from undelude._inspector.history import History, Round
 from undelude._inspector.host_reader import HostPlay, predictions, stacked
-from undelude._inspector.host_state import HostAccount, HostState
 from undelude._inspector.knowledge import Knowledge, evidence_of
-from undelude._inspector.recorded import (
-    ExactReading,
-    Summary,
-    draw_action,
-    marginal_densities,
-    read_along,
-    read_exactly,
-    summarise,
-    symbol_probabilities,
-)
+from undelude._inspector.recorded import ExactReading, draw_action, read_along, read_exactly, symbol_probabilities
 from undelude._inspector.recording import Arranged, Recordings, check_recordable
 from undelude._inspector.setting import Reader
 from undelude._inspector.stage import Stage
-from undelude._inspector.state import kl_and_tv
+from undelude._inspector.state import Account, Divergence, State, kl_and_tv
+from undelude._inspector.summary import Summary, densities, log_losses, summarise, unknown_summary
 from undelude._process.host_world import World
 from undelude._process.world import RoundKeys, key_of
 from undelude._rollout.players import AbstractPlayer, HostPlayer, TracedPlayer
@@ -40,8 +32,6 @@ from undelude._types import Action, Mark
 
 # Readings that are kept, of which a flip needs all but those of parties that read the mark.
 KEPT = 64
-# Points at which a density is drawn.
-GRID = 97
 
 
 class HostInspection:
@@ -65,9 +55,9 @@ class HostInspection:
         why_inexact: why there are no exact answers; None if there are.
 
     Raises:
-        TypeError: actions are neither symbols nor real numbers, an observation is too large, the expert is a person,
-            or there are neither exact answers nor agents to show.
-        ValueError: an agent was made for another process, or a name is taken.
+        TypeError: actions are neither symbols nor real numbers, an observation is too large, or there are neither exact
+            answers nor agents to show.
+        ValueError: an agent was made for another process, a name is taken, or the world has fewer rounds than N.
     """
 
     def __init__(
@@ -79,6 +69,11 @@ class HostInspection:
     ):
         self.world = check_recordable(world)
         self.num_rounds = check_count("num_rounds", world.num_rounds if num_rounds is None else num_rounds)
+        if self.num_rounds > world.num_rounds:
+            raise ValueError(
+                f"num_rounds={self.num_rounds}, but a lifetime of {world.name} has {world.num_rounds} rounds: make the "
+                f"world with num_rounds={self.num_rounds}."
+            )
         self.recordings = Recordings(self.world, self.num_rounds)
         self.num_actions = self.recordings.num_actions
         self.agents = named_agents(agents)
@@ -116,8 +111,9 @@ class HostInspection:
 
     @property
     def actors(self) -> tuple[str, ...]:
-        """The names of all that can act."""
-        return self.parties if self.symbol else (*self.agents, TOLD)
+        """The names of all that can act; an expert who is a person is asked by the page alone."""
+        told = () if self.world.expert_is_person else (TOLD,)
+        return self.parties if self.symbol else (*self.agents, *told)
 
     def _exact_part(self) -> tuple[str | None, str | None]:
         """Return the part of an observation that theta changes, or why it is not known."""
@@ -132,50 +128,48 @@ class HostInspection:
 
     # Reading --------------------------------------------------------------------------------------------------------
 
-    def read(self, history: History) -> HostState:
-        """Return what every party believes and predicts at each point of a recording.
+    def read(self, history: History, parties: Collection[str] | None = None) -> State:
+        """Return what the parties, by default all, believe and predict at each point of a recording.
 
         Raises:
             ValueError: the recording is longer than `num_rounds`, or a `ud.HostAgent` returned what it should not.
         """
-        x = self.recordings.arrange(history)
+        x, m = self.recordings.arrange(history), history.num_observations
         answers = self._answers(x)
-        accounts = {name: self._account(x, name, answers) for name in self.parties}
-        return HostState(history, accounts, self.has_ended(history))
+        accounts = {
+            name: self._account(x, name, answers) for name in self.parties if parties is None or name in parties
+        }
+        rewards = np.array([r.reward for r in history.rounds[:m]], float)
+        seen = [history.opening, *(r.observation for r in history.rounds[:m])]
+        masks = [o[ACTION_MASK] > 0 if isinstance(o, dict) and ACTION_MASK in o else None for o in seen]
+        return State(history, accounts, rewards, masks, self.has_ended(history))
 
     def _answers(self, x: Arranged) -> tuple[Any, ...]:
         """Return the predictions of actions of exact do and exact see, if there are exact answers."""
         return tuple(self._exactly(x, name).actions for name in (DO, SEE)) if self.symbol else ()
 
-    def _account(self, x: Arranged, name: str, answers: tuple[Any, ...]) -> HostAccount:
+    def _account(self, x: Arranged, name: str, answers: tuple[Any, ...]) -> Account:
         n, m = len(x.history), x.history.num_observations
         found = self._summary(x, name, answers)
-        probs, mean, deviation = (
-            None if y is None else np.asarray(y, float)[: m + 1] for y in (found.probs, found.mean, found.deviation)
-        )
+        of_actions, of_symbols, no = found.divergences(m + 1), np.full((2, 2, n), np.nan), np.zeros(n, bool)
         asked = np.array([r.expert_action is not None for r in x.history.rounds], bool)
-        losses = np.where(asked, np.asarray(found.losses, float)[:n], np.nan)
-        kl = np.asarray(found.kl, float)[: m + 1]
-        if name not in self.exact:
-            no, unknown, symbols = np.zeros(n, bool), np.full((n, 2), np.nan), self._symbols(x, name)
-            return HostAccount(None, None, probs, mean, deviation, symbols, no[:m], no, kl, unknown, losses)
-        exact = self._exactly(x, name)
-        symbols = np.array(exact.symbols, float)[:n]
-        symbols[m:] = np.nan  # What the symbol depends on has not happened yet.
-        symbol_kl = [kl_and_tv(np.asarray(self._exactly(x, y).symbols, float)[:n], symbols)[0] for y in (DO, SEE)]
-        return HostAccount(
-            np.asarray(exact.belief, float)[: m + 1],
-            np.asarray(exact.acted_belief, float)[:n],
-            probs,
-            mean,
-            deviation,
-            symbols,
-            np.asarray(exact.impossible)[:m],
-            np.asarray(exact.acted_impossible)[:n],
-            kl,
-            np.stack(symbol_kl, -1),
-            losses,
-        )
+        losses = np.where(asked, self._losses(x, name)[:n], np.nan)
+        beliefs: tuple[Any, Any] = None, None
+        impossible, acted_impossible = no[:m], no
+        if name in self.exact:
+            exact = self._exactly(x, name)
+            symbols: Any = np.array(exact.symbols, float)[:n]
+            symbols[m:] = np.nan  # What the symbol depends on has not happened yet.
+            of_symbols = np.array(
+                [kl_and_tv(np.asarray(self._exactly(x, y).symbols, float)[:n], symbols) for y in (DO, SEE)]
+            )
+            beliefs = np.asarray(exact.belief, float)[: m + 1], np.asarray(exact.acted_belief, float)[:n]
+            impossible, acted_impossible = np.asarray(exact.impossible)[:m], np.asarray(exact.acted_impossible)[:n]
+        else:
+            symbols = self._symbols(x, name)
+        divergences = {y: Divergence(*of_actions[i], *of_symbols[i]) for i, y in enumerate((DO, SEE))}
+        shown = found.shown(m + 1)
+        return Account(*beliefs, None, False, shown, symbols, impossible, acted_impossible, divergences, losses)
 
     def _exactly(self, x: Arranged, name: str) -> ExactReading:
         """Return the reading of an exact party."""
@@ -214,18 +208,23 @@ class HostInspection:
         return self._exactly(x, name).actions if name in self.exact else self._predictions(x, name)[0]
 
     def _summary(self, x: Arranged, name: str, answers: tuple[Any, ...]) -> Summary:
-        actions, N = self._action_distributions(x, name), self.num_rounds
+        actions = self._action_distributions(x, name)
         if actions is None:
-            unknown = np.full((N + 1, self.num_actions or x.labels[0].size), np.nan)
-            each = (unknown, None, None) if self.num_actions else (None, unknown, unknown)
-            return Summary(*each, np.full((N + 1, 2), np.nan), np.full(N, np.nan))
-        key = ("summary", *(id(y) for y in (actions, *answers)), x.labels.tobytes())
+            return unknown_summary(self.num_rounds + 1, self.num_actions, self.recordings.actions.size)
+        key = ("summary", *(id(y) for y in (actions, *answers)))
 
         # The distributions are part of what is kept, so that no other object has their identities.
         def summary() -> Any:
-            return summarise(actions, answers, x.labels, self.num_actions, jax.random.key(0)), actions, answers
+            return summarise(actions, answers, self.num_actions, jax.random.key(0)), actions, answers
 
         return self._keep(key, summary)[0]
+
+    def _losses(self, x: Arranged, name: str) -> Float[np.ndarray, " N"]:
+        """Return `-log P(label)` of each round in nats; any number in rounds without a label."""
+        actions = self._action_distributions(x, name)
+        if actions is None or all(r.expert_action is None for r in x.history.rounds):
+            return np.full(self.num_rounds, np.nan)
+        return np.asarray(log_losses(actions, x.labels), float)
 
     def _symbols(self, x: Arranged, name: str) -> Float[np.ndarray, "n S"] | None:
         observations = self._predictions(x, name)[1]
@@ -234,34 +233,23 @@ class HostInspection:
         found = symbol_probabilities(observations, self.symbol)
         return None if found is None else found[: len(x.history)].astype(float)
 
-    def densities(self, history: History, t: int) -> dict[str, Any]:
+    def densities(self, history: History, t: int, *, outcome: bool = False) -> dict[str, Any]:
         """Return the density of each number of the action of round `t`, by party, and the grids, `[D, G]`.
 
-        Empty if actions are symbols; a party without a closed form is missing. The grids hold the densities of exact
-        do and see, if there are any, and the means of the others.
+        Empty if actions are symbols. The grids hold the densities of exact do and see, if there are any, and the means
+        of the others.
         """
-        if self.num_actions is not None:
+        if self.num_actions is not None or outcome:
             return {"grid": [], "parties": {}}
         x = self.recordings.arrange(history)
-        answers = self._answers(x)
-        found = {name: self._summary(x, name, answers) for name in self.parties}
-        means = {name: np.asarray(y.mean)[t] for name, y in found.items()}
-        wide = {
-            name: 3.5 * np.asarray(y.deviation)[t] for name, y in found.items() if not answers or name in self.exact
-        }
-        ends = [*means.values(), *(means[name] + sign * y for name, y in wide.items() for sign in (-1, 1))]
-        if t < len(history):
-            ends.append(np.ravel(history.rounds[t].action))
-        grid = np.linspace(np.nanmin(ends, 0), np.nanmax(ends, 0), GRID, axis=-1)
-        curves = {}
+        answers, known = self._answers(x), {}
         for name in self.parties:
             distributions = self._action_distributions(x, name)
-            if (
-                distributions is not None
-                and (curve := marginal_densities(distributions, jnp.asarray(t), jnp.asarray(grid))) is not None
-            ):
-                curves[name] = np.asarray(curve, float)
-        return {"grid": grid, "parties": curves}
+            if distributions is not None:
+                known[name] = distributions, self._summary(x, name, answers).shown(t + 1)
+        taken = history.rounds[t].action if t < len(history) else None
+        wide = self.exact if answers else tuple(known)
+        return densities(known, t, wide=wide, taken=taken, box=self.recordings.actions.box)
 
     def scenes(self, history: History) -> Sequence[Any] | None:
         """Return what `world.draw` needs before the first action and after each; None if the world draws nothing.
@@ -298,8 +286,11 @@ class HostInspection:
         """Let the episode go on, as `Inspection.play` does: the simulator first plays the recorded actions again.
 
         Raises:
-            ValueError: the party does not exist, the environment fails, or it shows something else than recorded.
+            ValueError: the party does not exist, the environment fails, it shows something else than recorded, or the
+                expert is to be asked and is a person.
         """
+        if label and self.world.expert_is_person:
+            raise ValueError('the expert is a person: "Expert asked: me" asks you in each round.')
         if rounds:
             self.check_party(actor)
         if self.has_ended(history):

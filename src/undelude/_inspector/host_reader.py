@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Key, PyTree
 
 from undelude._agents.host import HostAgent
+from undelude._inspector.readings import Reading
 from undelude._inspector.setting import Setting, Symbols
 from undelude._process.host_world import Prediction
 from undelude._process.world import EpisodeKeys
@@ -18,20 +19,6 @@ from undelude._types import Memory, Observation
 
 # One episode, which exists in each round.
 ONE = np.ones(1, bool)
-
-
-class HostReading(NamedTuple):
-    """What a `HostAgent` predicts in each round, as probabilities; NaN where it predicts nothing.
-
-    Attributes:
-        opening: `[O]`; None without an opening.
-        actions: `[m + 1, A]`, before each action and after the last observation.
-        observations: `[n, O]`, after each action.
-    """
-
-    opening: Float[np.ndarray, " O"] | None
-    actions: Float[np.ndarray, "m1 A"]
-    observations: Float[np.ndarray, "n O"]
 
 
 class HostReader:
@@ -44,8 +31,8 @@ class HostReader:
 
     def __init__(self, agent: HostAgent, setting: Setting):
         self.agent, self.setting = agent, setting
-        self._log_actions = jax.jit(jax.vmap(setting.log_actions))
-        self._log_observations = jax.jit(jax.vmap(setting.log_observations))
+        self._of_action = jax.jit(jax.vmap(setting.of_action))
+        self._of_observation = jax.jit(jax.vmap(setting.of_observation))
 
     def read(
         self,
@@ -55,33 +42,49 @@ class HostReader:
         n: int,
         m: int,
         key: Key[Array, ""],
-    ) -> HostReading:
+    ) -> Reading:
         """Return the predictions in a history of `n` actions and `m` observations, which are given whole.
 
-        In rounds that the agent executed, its `act` is called too, since it may change the memory; its choice is
-        replaced by the action of the history.
+        Log-probabilities are NaN where it predicts nothing. In rounds that the agent executed, its `act` is called too,
+        since it may change the memory; its choice is replaced by the action of the history.
 
         Raises:
             ValueError: a function of the agent returned something else than it should.
         """
-        A, O = (np.asarray(x) for x in (self.setting.A, self.setting.O))
-        taken, own, done = (np.asarray(x) for x in (symbols.actions, symbols.by_agent, symbols.intervened))
+        A, O, N = self.setting.A, self.setting.O, len(symbols.theta) - 1
+        actions = np.asarray(jax.vmap(self.setting.action)(symbols.actions))
+        own, done = (np.asarray(x) for x in (symbols.by_agent, symbols.intervened))
         observations = jax.tree.map(np.asarray, observations)
         rounds = [
-            (A[taken[t]], None if t == m else index(observations, t), bool(own[t]), bool(done[t])) for t in range(n)
+            (actions[t], None if t == m else index(observations, t), bool(own[t]), bool(done[t])) for t in range(n)
         ]
         has_opening = self.setting.process.opening
-        found = predictions(self._player(key), len(taken), opening, rounds, has_opening=has_opening)
-        outcomes = [_probabilities(self._log_observations, x, len(O)) for x in found.observations]
-        return HostReading(
-            _probabilities(self._log_observations, found.opening, len(O)) if has_opening else None,
-            np.stack([_probabilities(self._log_actions, x, len(A)) for x in found.actions]),
-            np.stack(outcomes) if outcomes else np.zeros((0, len(O))),
-        )
+        found = predictions(self._player(key), N, opening, rounds, has_opening=has_opening)
+        first = self._rows(self._of_observation, [found.opening], O, 1) if has_opening else None
+        first = None if first is None else index(first, 0)
+        outcomes = self._rows(self._of_observation, found.observations, O, N)
+        impossible = np.zeros(N, bool)
+        if O is not None:
+            impossible[:m] = np.isneginf(outcomes[np.arange(m), np.asarray(symbols.observations)[:m]])
+        no_opening = jnp.asarray(O is not None and first is not None and np.isneginf(first[symbols.opening]))
+        of_actions = self._rows(self._of_action, found.actions, A, N + 1)
+        return Reading(None, None, first, no_opening, of_actions, outcomes, jnp.asarray(impossible), jnp.zeros(N, bool))
+
+    def _rows(self, predicted: Any, rows: list[Prediction], values: Any, length: int) -> Any:
+        """Return predictions with a leading axis of `length`: log-probabilities of symbols, or distributions or None.
+
+        Those of the last one fill the end.
+        """
+        if values is None:
+            distributions = stacked(rows, length)
+            return None if distributions is None else predicted(distributions)
+        unknown = np.full(len(values), np.nan)
+        found = [unknown if x is None else np.asarray(predicted(x), float)[0] for x in rows]
+        return np.stack([*found, *[found[-1] if found else unknown] * (length - len(found))])
 
     def play(self, symbols: Symbols, opening: Observation | None, key: Key[Array, ""]) -> "HostPlay":
         """Return the agent at the start of an episode; its samples are those of `ud.rollout` with this key."""
-        return HostPlay(self._player(key), len(symbols.actions), opening, key)
+        return HostPlay(self._player(key), len(symbols.theta) - 1, opening, key)
 
     def _player(self, key: Key[Array, ""]) -> HostPlayer:
         """Return the agent with the random numbers that it has in `ud.rollout(..., key=key, num_episodes=1)`."""
@@ -192,8 +195,3 @@ def _turn(
 
 def _batch(x: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: np.asarray(leaf)[None], x)
-
-
-def _probabilities(log_probs: Any, prediction: Any, size: int) -> Float[np.ndarray, " n"]:
-    """Return the probability of each symbol; NaN if the agent predicts nothing."""
-    return np.full(size, np.nan) if prediction is None else np.exp(np.asarray(log_probs(prediction), float)[0])

@@ -8,17 +8,17 @@ import numpy as np
 
 from undelude._agents.host import HostAgent
 from undelude._agents.networks.action_mask import ACTION_MASK
-from undelude._inspector.given import DO, EXACT, MARKED, SEE
+from undelude._inspector.given import EXACT, MARKED, mark_readers
 from undelude._inspector.history import History
 from undelude._inspector.host_inspection import HostInspection
-from undelude._inspector.host_state import HostAccount, HostState
-from undelude._inspector.recorded import DRAWS
-from undelude._inspector.view import NAMES, READS, as_png, host_reading, numbers
+from undelude._inspector.listing import MOST_IN_LABEL, Listing, written
+from undelude._inspector.state import State
+from undelude._inspector.view import NAMES, READS, account_of, as_png, host_reading, numbers, numbers_of, offered_of
 
-# Most numbers of a part of an observation that are written out, and of an action in its narrow column.
-MOST_SHOWN, MOST_IN_LABEL = 8, 2
-# Significant digits of these numbers.
-DIGITS = 3
+# Most numbers of a part of an observation that are written out.
+MOST_SHOWN = 8
+# Characters of a context that is a text.
+LONGEST = 24
 # Why the page does less than with a process in tables.
 CANNOT = {
     "nature": "The simulator answers itself: a person cannot choose what its state becomes.",
@@ -27,6 +27,8 @@ CANNOT = {
     "observation": "The simulator's state goes with what it showed, and cannot be changed.",
 }
 NO_SYMBOL = "none"
+# What an outcome is called that is an image alone.
+IMAGE = "image"
 NOT_COMPARED = (
     "It predicts the {} before it sees what the action led to; the exact parties know that, so that the two are not "
     "compared."
@@ -40,7 +42,7 @@ def describe(inspection: HostInspection, *, notes: Mapping[str, str]) -> dict[st
         inspection: with the world and its parties.
         notes: a sentence about a party, by its name.
     """
-    world, spec = inspection.world, inspection.recordings.actions.spec
+    world = inspection.world
     thetas = _thetas(world, inspection.num_thetas)
     names = [f"context {label}" for label in thetas]
     return {
@@ -49,7 +51,7 @@ def describe(inspection: HostInspection, *, notes: Mapping[str, str]) -> dict[st
         "thetas": thetas,
         "theta_names": names,
         "words": {"plural": "contexts", "theta_is": "The context is {}.", "acts": "does", "role": "Nature"},
-        "actions": [_symbol(str(i), i) for i in range(inspection.num_actions or 0)],
+        "actions": _actions(inspection),
         "observations": _observations(inspection),
         "question": "",
         "parties": [_party(inspection, name, notes) for name in inspection.parties],
@@ -58,9 +60,12 @@ def describe(inspection: HostInspection, *, notes: Mapping[str, str]) -> dict[st
         "theta_changes": False,
         "drawing": world.no_film is None,
         "cannot": CANNOT,
+        "asks_person": world.expert_is_person,
         "symbol": inspection.symbol,
+        "images": sorted(inspection.recordings.observations.images),
         "why_inexact": inspection.why_inexact,
-        "numbers": None if inspection.num_actions else {"shape": list(spec.value.shape), "draws": DRAWS},
+        "numbers": numbers_of(None if inspection.num_actions else inspection.recordings.actions),
+        "outcome_numbers": None,
     }
 
 
@@ -85,14 +90,31 @@ def _reading(inspection: HostInspection, name: str) -> str:
 
 
 def _thetas(world: Any, num_thetas: int) -> list[str]:
-    """Return the contexts in words: numbers if they are a few numbers each, otherwise their places from 1."""
+    """Return the contexts in words: texts, or numbers if they are a few numbers each, otherwise places from 1.
+
+    A person who is the expert is told them in words of their own.
+    """
+    contexts = getattr(world, "contexts", None)
+    if world.expert_is_person:
+        contexts = [world.expert.describe(context) for context in world.contexts]
+    if isinstance(contexts, list | tuple) and all(isinstance(x, str) and 0 < len(x) <= LONGEST for x in contexts):
+        return list(contexts)
     try:
-        contexts = np.asarray(getattr(world, "contexts", None), float)
+        contexts = np.asarray(contexts, float)
     except (TypeError, ValueError):
         contexts = np.zeros(0)
     if contexts.shape[:1] != (num_thetas,) or contexts[0].size > 3:
         return [str(k + 1) for k in range(num_thetas)]
-    return [_written(x.ravel()) for x in contexts]
+    return [written(x.ravel()) for x in contexts]
+
+
+def _actions(inspection: HostInspection) -> list[dict[str, Any]]:
+    """Return the symbols of actions, with the keys of an expert who is a person; empty for real numbers."""
+    world: Any = inspection.world
+    keys = (world.expert.keys or {}) if world.expert_is_person else {}
+    first = int(world.action_space.start) if keys else 0
+    names = {a - first: f" ({key})" for key, a in keys.items()}
+    return [{"label": str(i), "text": f"{i}{names.get(i, '')}", "value": i} for i in range(inspection.num_actions or 0)]
 
 
 def _observations(inspection: HostInspection) -> list[dict[str, Any]]:
@@ -110,11 +132,11 @@ def _symbol(text: str, value: Any) -> dict[str, Any]:
     return {"label": text, "text": text, "value": value}
 
 
-def view(inspection: HostInspection, state: HostState, *, task: str | None) -> dict[str, Any]:
+def view(inspection: HostInspection, state: State, *, task: str | None) -> dict[str, Any]:
     """Return a state for the page. Real numbers have an alphabet of their own: the values that the episode has."""
     history, symbol, own = state.history, inspection.symbol, {}
-    A, rounds = _Alphabet(inspection.num_actions), []
-    O = _Alphabet(None)
+    A, rounds = Listing(inspection.num_actions), []
+    O = Listing(None)
     for r in history.rounds:
         label = None if r.expert_action is None else A.place(r.expert_action)
         rounds.append([A.place(r.action), _outcome(inspection, r.observation, O), label])
@@ -122,110 +144,52 @@ def view(inspection: HostInspection, state: HostState, *, task: str | None) -> d
         own["actions"] = A.symbols
     if symbol is None:
         own["observations"] = O.symbols
-    parties = {name: _account(x) for name, x in state.accounts.items()}
     shown = [history.opening, *(r.observation for r in history.rounds if r.observation is not None)]
     return own | {
         "episode": inspection.to_json(history, task=task),
         "rounds": rounds,
         "opening": None,
         "theta": list(history.theta),
-        "parties": parties,
-        "rewards": numbers(np.array([r.reward for r in history.rounds if r.observation is not None], float)),
-        "offered": [_offered(o) for o in shown],
+        "parties": {name: account_of(x) for name, x in state.accounts.items()},
+        "rewards": numbers(state.rewards),
+        "offered": offered_of(state),
         "seen": [_in_words(inspection, o) for o in shown],
         "ended": state.ended,
     }
 
 
-class _Alphabet:
-    """The values that an episode has, in the order in which they come; symbols are their own places."""
-
-    def __init__(self, num_symbols: int | None):
-        self.num_symbols = num_symbols
-        self.symbols: list[dict[str, Any]] = []
-        self._places: dict[Any, int] = {}
-
-    def place(self, value: Any) -> int:
-        if self.num_symbols is not None:
-            return int(value)
-        if isinstance(value, str):
-            return self._add(value, value, value, value)
-        x = np.asarray(value)
-        few = x.ravel()[:MOST_IN_LABEL]
-        label = f"{_written(few)}{' …' if x.size > len(few) else ''}"
-        plain = np.asarray([float(str(y)) for y in x.ravel()]).reshape(x.shape).tolist()
-        return self._add(x.tobytes(), label, _written(x.ravel()), plain)
-
-    def _add(self, key: Any, label: str, text: str, value: Any) -> int:
-        if key not in self._places:
-            self._places[key] = len(self.symbols)
-            self.symbols.append({"label": label, "text": text, "value": value})
-        return self._places[key]
+def after_flip(inspection: HostInspection, history: History) -> dict[str, Any]:
+    """Return what changes on the page if marks alone change: the accounts of the parties that read them."""
+    accounts = inspection.read(history, mark_readers(inspection.parties, inspection.agents)).accounts
+    return {"parties": {name: account_of(x) for name, x in accounts.items()}}
 
 
-def _outcome(inspection: HostInspection, o: Any, alphabet: _Alphabet) -> int | None:
+def _outcome(inspection: HostInspection, o: Any, alphabet: Listing) -> int | None:
     if o is None:
         return None
     if inspection.symbol:
         return int(o[inspection.symbol])
-    numbers = np.concatenate([np.ravel(x) for x in jax.tree.leaves(o)])
-    few = f"{_written(numbers[:MOST_IN_LABEL])}{' …' if len(numbers) > MOST_IN_LABEL else ''}"
-    return alphabet.place(inspection.world.say(o) or few)
-
-
-def _offered(o: Any) -> list[int] | None:
-    """Return the actions that the mask of an observation allows; None for all."""
-    return np.flatnonzero(o[ACTION_MASK]).tolist() if isinstance(o, dict) and ACTION_MASK in o else None
+    if text := inspection.world.say(o):
+        return alphabet.place(text)
+    images, parts = inspection.recordings.observations.images, o if isinstance(o, dict) else {"": o}
+    rest = [np.ravel(x) for name, x in parts.items() if name not in images]
+    if not rest:
+        return alphabet.place(IMAGE)
+    x = np.concatenate(rest)
+    return alphabet.place(f"{written(x[:MOST_IN_LABEL])}{' …' if len(x) > MOST_IN_LABEL else ''}")
 
 
 def _in_words(inspection: HostInspection, o: Any) -> str:
     """Return what the agent saw, but the symbol, which has a row of its own."""
-    parts = o if isinstance(o, dict) else {"observation": o}
+    parts = o if isinstance(o, dict) else {"": o}
     found = []
     for name, x in parts.items():
-        if name in (inspection.symbol, ACTION_MASK):
+        if name in (inspection.symbol, ACTION_MASK, *inspection.recordings.observations.images):
             continue
         x = np.ravel(x)
-        found.append(f"{name} {_written(x[:MOST_SHOWN])}{f' … ({x.size} numbers)' if x.size > MOST_SHOWN else ''}")
+        more = f" … ({x.size} numbers)" if x.size > MOST_SHOWN else ""
+        found.append(f"{name or 'observation'} {written(x[:MOST_SHOWN])}{more}")
     return "; ".join(found)
-
-
-def _written(x: Any) -> str:
-    """Return numbers with three significant digits."""
-    rounded = [float(f"{y:.{DIGITS}g}") for y in np.ravel(x)]
-    return " ".join(f"{y + 0.0:g}" for y in rounded)
-
-
-def _account(x: HostAccount) -> dict[str, Any]:
-    if x.probs is not None:
-        actions = numbers(x.probs)
-    else:
-        assert x.mean is not None
-        assert x.deviation is not None
-        actions = [list(pair) for pair in zip(numbers(x.mean), numbers(x.deviation), strict=True)]
-    return {
-        "belief": None if x.belief is None else numbers(x.belief),
-        "acted_belief": None if x.acted_belief is None else numbers(x.acted_belief),
-        "opening": None,
-        "opening_impossible": False,
-        "impossible": np.flatnonzero(x.impossible).tolist(),
-        "acted_impossible": np.flatnonzero(x.acted_impossible).tolist(),
-        "actions": actions,
-        "observations": None if x.symbols is None else numbers(x.symbols),
-        "kl": {
-            answer: {"actions": numbers(x.kl[:, i]), "observations": numbers(x.symbol_kl[:, i])}
-            for i, answer in enumerate((DO, SEE))
-        },
-        "loss": numbers(x.losses),
-    }
-
-
-def densities(inspection: HostInspection, history: History, t: int) -> dict[str, Any]:
-    """Return the densities of the numbers of the action of round `t`, by party."""
-    found = inspection.densities(history, t)
-    grid = found["grid"]
-    curves = {name: np.round(curve, 4).tolist() for name, curve in found["parties"].items()}
-    return {"grid": np.round(grid, 5).tolist() if len(grid) else [], "parties": curves}
 
 
 def picture(inspection: HostInspection, history: History) -> str | None:
@@ -252,7 +216,7 @@ def compare(inspection: HostInspection, history: History) -> dict[str, Any]:
     found = {}
     about = _observations(inspection)
     for name, alone in ({"": history} | inspection.alone(history)).items():
-        A, O = _Alphabet(inspection.num_actions), _Alphabet(None)
+        A, O = Listing(inspection.num_actions), Listing(None)
         over = [r for r in alone.rounds if r.observation is not None]
         places = [(A.place(r.action), _outcome(inspection, r.observation, O)) for r in over]
         outcomes = about or O.symbols
@@ -266,5 +230,6 @@ def compare(inspection: HostInspection, history: History) -> dict[str, Any]:
 
 
 def first_history(inspection: HostInspection, actor: str, *, seed: int | None = None) -> History:
-    """Return the recording with which the page begins: a whole episode of a party."""
-    return inspection.play(inspection.begin(seed=seed or 0), rounds=inspection.num_rounds, actor=actor)
+    """Return the recording with which the page begins: a whole episode of a party; none yet if a person is to teach."""
+    rounds = 0 if inspection.world.expert_is_person else inspection.num_rounds
+    return inspection.play(inspection.begin(seed=seed or 0), rounds=rounds, actor=actor)

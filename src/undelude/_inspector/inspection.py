@@ -1,7 +1,7 @@
 """One process, the parties that read its episodes, and what each of them believes and predicts in every round."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,20 +12,36 @@ from undelude._agents.base import AbstractAgent
 from undelude._agents.exact import ExactAgent
 from undelude._agents.host import HostAgent
 from undelude._checks import check_count
-from undelude._inspector.alphabet import alphabets, scored_part
+from undelude._inspector.accounts import accounts_of, in_numbers
+from undelude._inspector.alphabet import Alphabet, alphabets, scored_part, symbols_of
 from undelude._inspector.digest import digest_of
-from undelude._inspector.given import DO, EXACT, MARKED, SEE, TOLD, believes, check_agents, named_agents, reads_of
+from undelude._inspector.given import (
+    DO,
+    EXACT,
+    MARKED,
+    SEE,
+    TOLD,
+    believes,
+    check_agents,
+    named_agents,
+    reads_of,
+)
 from undelude._inspector.history import History, Round, from_json, to_json
 from undelude._inspector.host_reader import HostReader
-from undelude._inspector.readings import implied_beliefs, offered_actions, read_all
-from undelude._inspector.setting import Reader, Setting, Symbols, index_of
-from undelude._inspector.state import Account, State
-from undelude._inspector.worlds import Scenes, begin, play_on, scenes
+from undelude._inspector.readings import Reading, implied_beliefs, offered_actions, read_all
+from undelude._inspector.setting import Reader, Setting, Symbols
+from undelude._inspector.state import State
+from undelude._inspector.summary import densities
+from undelude._inspector.values import stacked
+from undelude._inspector.worlds import begin, play_on, scenes
 from undelude._process.process import InteractionProcess, check_process
 from undelude._process.world import key_of
 from undelude._rollout.checks import check_theta
 from undelude._tree import Bound, index
 from undelude._types import Belief, Mark, Memory, Observation, Theta
+
+# Shape and type of a mark.
+MARK = jax.ShapeDtypeStruct((), bool)
 
 
 class Scene(NamedTuple):
@@ -48,7 +64,8 @@ class Inspection:
     Every history is padded to `num_rounds`, so that all answers come from programs that are compiled once.
 
     Args:
-        process: of finitely many thetas; actions and observations are symbols or short blocks of them.
+        process: of finitely many thetas; actions and observations are symbols, short blocks of them, or at most 12 real
+            numbers.
         agents: by name; a sequence is named "agent", "agent 2" and so on.
         num_rounds: N, most rounds of a history; the process's own by default.
 
@@ -56,12 +73,12 @@ class Inspection:
         process: the process.
         agents: the given agents by name.
         num_rounds: N.
-        actions, observations: the alphabets; a history holds indices of these.
+        actions, observations: their alphabets, of which a history holds indices; or the values of real numbers.
         words: of the process.
         digest: of the process; saved episodes hold it.
 
     Raises:
-        TypeError: Theta is continuous, the process can only be sampled, or an alphabet is not finite.
+        TypeError: Theta is continuous, the process can only be sampled, or its values are of another kind.
         ValueError: an agent was made for another process, or a name is taken.
     """
 
@@ -85,13 +102,15 @@ class Inspection:
             SEE: Reader(ExactAgent(process, "see"), "see"),
             TOLD: Reader(exact, "do", told=True),
         } | {name: Reader(x, reads_of(x), believes=believes(x, process)) for name, x in traced.items()}
-        self._values = jnp.asarray(self.actions.values), jnp.asarray(self.observations.values)
+        self._values = symbols_of(self.actions), symbols_of(self.observations)
         self._part = scored_part(process)
         self._read = Bound(read_all, self._setting(*self.readers.values()))
         alone = self._setting()
         self.hosts = {name: HostReader(x, alone) for name, x in self.agents.items() if isinstance(x, HostAgent)}
-        self._implied, self._scenes = Bound(implied_beliefs, alone), Bound(scenes, alone)
-        self._begin, self._offered = Bound(begin, alone), Bound(offered_actions, alone)
+        self._begin, self._scenes = Bound(begin, alone), Bound(scenes, alone)
+        are_symbols = isinstance(self.actions, Alphabet)
+        self._implied = Bound(implied_beliefs, alone) if are_symbols else None
+        self._offered = Bound(offered_actions, alone) if are_symbols else None
         self._play: dict[str, Bound] = {}
         self.digest = digest_of(process)
 
@@ -118,56 +137,55 @@ class Inspection:
         if theta is not None:
             check_theta(self.process, theta)
         first, opening = self._begin(key_of(seed), jnp.asarray(-1 if theta is None else theta, jnp.int32))
-        return History((int(first),), (), int(opening) if self.process.opening else None, seed)
+        return History((int(first),), (), self.observations.of(opening) if self.process.opening else None, seed)
 
-    def read(self, history: History) -> State:
-        """Return what every party believes and predicts at each point of a history.
+    def read(self, history: History, parties: Collection[str] | None = None) -> State:
+        """Return what the parties, by default all, believe and predict at each point of a history.
 
         Raises:
             ValueError: the history is longer than `num_rounds`, or a `ud.HostAgent` returned what it should not.
         """
-        symbols, n, m = self._symbols(history), len(history), history.num_observations
-        world, accounts = self._scenes(symbols), {}
-        for name, x in zip(self.readers, self._read(symbols), strict=True):
-            belief = x.belief
-            if belief is None:
-                belief = self._implied(symbols, x.actions)
-            accounts[name] = Account(
-                None if belief is None else _array(belief)[: m + 1],
-                None if x.acted_belief is None else _array(x.acted_belief)[:n],
-                None if x.opening is None else _probabilities(x.opening),
-                bool(x.opening_impossible),
-                _probabilities(x.actions)[: m + 1],
-                _probabilities(x.observations)[:n],
-                np.asarray(x.impossible)[:m],
-                np.asarray(x.acted_impossible)[:n],
-            )
-        accounts |= {name: self._account(name, host, symbols, world, history) for name, host in self.hosts.items()}
-        rewards, offered = _array(world.rewards)[:m], np.asarray(self._offered(symbols))[: m + 1]
-        accounts = {name: accounts[name] for name in self.parties}
+        symbols, m = self._symbols(history), history.num_observations
+        readings = self._readings(history, symbols, parties)
+        rewards = np.asarray(self._scenes(symbols).rewards, float)[:m]
+        offered = [None] * (m + 1) if self._offered is None else list(np.asarray(self._offered(symbols))[: m + 1])
+        accounts = accounts_of(history, readings, self.actions, self.observations)
+        accounts = {name: x for name, x in accounts.items() if parties is None or name in parties}
         return State(history, accounts, rewards, offered, self.has_ended(history))
 
-    def _account(self, name: str, host: HostReader, symbols: Symbols, world: Scenes, history: History) -> Account:
-        """Return the account of a `HostAgent`."""
-        n, m = len(history), history.num_observations
-        try:
-            found = host.read(symbols, world.opening, world.observations, n, m, key_of(history.seed))
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
-        with np.errstate(divide="ignore"):
-            log_probs = np.log(np.pad(found.actions, ((0, self.num_rounds - m), (0, 0)), mode="edge"))
-        belief = self._implied(symbols, jnp.asarray(log_probs, float))
-        outcomes = np.array([r.observation for r in history.rounds[:m]], int)
-        return Account(
-            None if belief is None else _array(belief)[: m + 1],
-            None,
-            found.opening,
-            bool(found.opening is not None and found.opening[history.opening or 0] == 0),
-            found.actions,
-            found.observations,
-            found.observations[np.arange(m), outcomes] == 0,
-            np.zeros(n, bool),
-        )
+    def _readings(
+        self, history: History, symbols: Symbols, parties: Collection[str] | None = None
+    ) -> dict[str, Reading]:
+        """Return the reading of each party; of the policies in Python, those among `parties`."""
+        found = dict(zip(self.readers, self._read(symbols), strict=True))
+        hosts = {name: x for name, x in self.hosts.items() if parties is None or name in parties}
+        if hosts:
+            world, n, m = self._scenes(symbols), len(history), history.num_observations
+            for name, host in hosts.items():
+                try:
+                    found[name] = host.read(symbols, world.opening, world.observations, n, m, key_of(history.seed))
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from error
+        for name, x in found.items():
+            if x.belief is None and self._implied is not None:
+                found[name] = dataclasses.replace(x, belief=self._implied(symbols, jnp.asarray(x.actions, float)))
+        return {name: found[name] for name in self.parties if name in found}
+
+    def densities(self, history: History, t: int, *, outcome: bool = False) -> dict[str, Any]:
+        """Return the density of each number of the action of round `t`, or of its outcome, by party.
+
+        Empty if these are symbols. The grids, `[D, G]`, hold the densities of exact do and see, and the means of the
+        others.
+        """
+        values = self.observations if outcome else self.actions
+        if isinstance(values, Alphabet):
+            return {"grid": [], "parties": {}}
+        readings = self._readings(history, self._symbols(history))
+        each = {name: x.observations if outcome else x.actions for name, x in readings.items()}
+        moments, _ = in_numbers(each, t + 1, values)
+        known = {name: (x, moments[name]) for name, x in each.items() if x is not None}
+        taken = None if t >= len(history) else (history.rounds[t].observation if outcome else history.rounds[t].action)
+        return densities(known, t, wide=EXACT, taken=taken, box=values.box)
 
     def play(
         self,
@@ -206,14 +224,15 @@ class Inspection:
             self._play[actor] = Bound(play_on, self._setting(*readers))
         counts = (jnp.asarray(n, jnp.int32), jnp.asarray(m, jnp.int32))
         played = self._play[actor](self._symbols(history), *counts, key_of(history.seed), jnp.asarray(mark == "do"))
+        A, O = self.actions, self.observations
         actions, observations, labels = map(np.asarray, (played.actions, played.observations, played.expert_actions))
         over = np.flatnonzero(np.asarray(played.ended)[m:])
         last = min(n + rounds, m + int(over[0]) + 1 if len(over) else self.num_rounds)
-        new = [dataclasses.replace(r, observation=int(o)) for r, o in zip(history.rounds, observations, strict=False)]
+        new = [dataclasses.replace(r, observation=O.of(o)) for r, o in zip(history.rounds, observations, strict=False)]
         by = "expert" if is_expert else "agent"
         for t in range(n, last):
-            o = int(observations[t]) if observe or t < last - 1 else None
-            new.append(Round(int(actions[t]), mark, by, o, int(labels[t]) if label else None))
+            o = O.of(observations[t]) if observe or t < last - 1 else None
+            new.append(Round(A.of(actions[t]), mark, by, o, A.of(labels[t]) if label else None))
         longer = dataclasses.replace(history, rounds=tuple(new))
         if not self.process.theta_changes:
             return longer
@@ -223,18 +242,17 @@ class Inspection:
     def _play_host(self, actor: str, history: History, rounds: int, *, observe: bool, label: bool) -> History:
         """Let a `HostAgent` act, round by round; Nature answers as after the actions of other parties."""
         history = self.play(history, rounds=0)
-        world = self._scenes(self._symbols(history))
+        alone, world = self._setting(), self._scenes(self._symbols(history))
         playing = self.hosts[actor].play(self._symbols(history), world.opening, key_of(history.seed))
         for t, r in enumerate(history.rounds):
             o, done = index(world.observations, t), r.mark == "do"
-            playing.read(self._values[0][r.action], o, own=r.by == "agent", intervened=done)
+            playing.read(np.asarray(alone.action(r.action)), o, own=r.by == "agent", intervened=done)
         for i in range(rounds):
             if self.has_ended(history):
                 break
             a, n = playing.act(), len(history)
             asked = self.play(history, actor=TOLD, observe=False).rounds[-1].action if label else None
-            number = int(index_of(self._values[0], a))
-            new = Round(number, self.own_mark(actor), "agent", None, asked)
+            new = Round(self.actions.of(alone.action_index(a)), self.own_mark(actor), "agent", None, asked)
             history = dataclasses.replace(history, rounds=(*history.rounds, new))
             if observe or i < rounds - 1:
                 history = self.play(history, rounds=0)
@@ -353,20 +371,18 @@ class Inspection:
         self._check_length(history)
         N, rounds = self.num_rounds, history.rounds
 
-        def padded(values: Sequence[int | bool], kind: Any, length: int = N) -> Any:
-            x = np.zeros(length, kind)
-            x[: len(values)] = values
-            return jnp.asarray(x)
+        def padded(values: Sequence[Any], like: Any) -> Any:
+            return jnp.asarray(stacked(values, like, N))
 
         theta = np.full(N + 1, history.theta[-1], np.int32)
         theta[: len(history.theta)] = history.theta
         return Symbols(
             jnp.asarray(theta),
-            jnp.asarray(history.opening or 0, jnp.int32),
-            padded([r.action for r in rounds], np.int32),
-            padded([r.observation or 0 for r in rounds], np.int32),
-            padded([r.mark == "do" for r in rounds], bool),
-            padded([r.by == "agent" for r in rounds], bool),
+            jnp.asarray(stacked([history.opening], self.observations.like, 1)[0]),
+            padded([r.action for r in rounds], self.actions.like),
+            padded([r.observation for r in rounds], self.observations.like),
+            padded([r.mark == "do" for r in rounds], MARK),
+            padded([r.by == "agent" for r in rounds], MARK),
         )
 
 
@@ -378,11 +394,3 @@ def _check_inspectable(process: Any) -> InteractionProcess:
             "process.particles(1000, key=key), which restricts Theta to draws from its prior."
         )
     return process
-
-
-def _array(x: Any) -> np.ndarray:
-    return np.asarray(x, float)
-
-
-def _probabilities(log_probs: Any) -> np.ndarray:
-    return np.exp(_array(log_probs))

@@ -62,22 +62,23 @@ def inspect(
     edits symbols, and lets a person be Nature, the expert or the agent.
 
     Args:
-        process: of finitely many thetas; actions and observations are symbols or short blocks of them. Or a
-            `ug.HostWorld` or `ug.FunctionalWorld`, whose episode is recorded: what its simulator showed stays as it is.
+        process: of finitely many thetas; actions and observations are symbols, short blocks of them, or at most 12 real
+            numbers. Or a `ug.HostWorld` or `ug.FunctionalWorld`, whose episode is recorded: what its simulator showed
+            stays as it is.
         agents: they read the same episode. They read an action as marked if they know both marks. A `ud.HostAgent` is
-            called again for each change of the history, and reads actions in its own way.
+            called again if the history changes, and reads actions in its own way unless it is told the marks.
         episodes: the result of `ud.rollout`; by default the first agent, or else the deluded exact agent, plays one.
         episode: index of the episode in `episodes`.
         num_rounds: most rounds of the episode; by default those of the process, or of `episodes` if they are more.
         seed: of the episode that is played; by default, of 32 episodes it is the one after which reading the actions
-            XX
+            as see, in place of do, lowers the belief in the true theta most.
         port: of the server; any free one by default.
 
     Returns:
         An `Inspector`: open its `url`, or show it in a notebook. `stop()` ends it.
 
     Raises:
-        TypeError: Theta is continuous, the symbols of a process cannot be listed, or a simulator has neither exact
+        TypeError: Theta is continuous, the values of a process cannot be shown, or a simulator has neither exact
             answers nor an agent.
         ValueError: an agent was made for another process, or the episodes do not fit the process or have no theta.
 

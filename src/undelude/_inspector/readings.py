@@ -4,6 +4,8 @@ The programs take arrays of a fixed length N, whatever the length of the history
 after the end of the history hold any symbols: no earlier result depends on them.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from undelude._agents.exact import AbstractExactAgent, ExactAgent
 from undelude._certificate.per_episode import implied_belief
 from undelude._distributions import Categorical
-from undelude._inspector.setting import Reader, Setting, Symbols, first
+from undelude._inspector.setting import Reader, Setting, Symbols, first, log_prob
 from undelude._inspector.worlds import scenes
 from undelude._process.inference import expert_distributions
 from undelude._tree import append
@@ -22,24 +24,26 @@ from undelude._types import Memory, Observation
 class Reading(eqx.Module):
     """What one party believes and predicts in each round; logarithms in nats.
 
+    Predictions are log-probabilities of symbols, or distributions of real numbers.
+
     Attributes:
         belief: `[N + 1, K]`, probabilities of theta before each action and after the last round. None if it is unknown;
             for a learned agent the belief that its prediction implies, NaN where none is.
         acted_belief: `[N, K]`, after each action and before its observation; None for an agent without a belief.
-        opening: `[O]`, log-probabilities of `O_0`; None without an opening.
+        opening: the prediction of `O_0`; None without an opening.
         opening_impossible: whether the opening had probability 0.
-        actions: `[N + 1, A]`, log-probabilities of the next action.
-        observations: `[N, O]`, log-probabilities of the next observation, after the action.
+        actions: `[N + 1]`, of the next action.
+        observations: `[N]`, of the next observation, after the action.
         impossible, acted_impossible: `[N]`, whether the party gave the observation, or an action that it reads as
             evidence, probability 0. The belief of an exact agent then stays as it was.
     """
 
     belief: Float[Array, "N1 K"] | None
     acted_belief: Float[Array, "N K"] | None
-    opening: Float[Array, " O"] | None
+    opening: Any
     opening_impossible: Bool[Array, ""]
-    actions: Float[Array, "N1 A"]
-    observations: Float[Array, "N O"]
+    actions: Any
+    observations: Any
     impossible: Bool[Array, " N"]
     acted_impossible: Bool[Array, " N"]
 
@@ -50,7 +54,7 @@ def read_all(setting: Setting, symbols: Symbols) -> tuple[Reading, ...]:
 
 
 def _read(setting: Setting, reader: Reader, symbols: Symbols) -> Reading:
-    process, agent, A = setting.process, reader.agent, setting.A
+    process, agent = setting.process, reader.agent
     task, no = process.task, jnp.zeros((), bool)
 
     def pinned(m: Memory, theta: Int[Array, ""]) -> Memory:
@@ -75,27 +79,27 @@ def _read(setting: Setting, reader: Reader, symbols: Symbols) -> Reading:
     no_opening = no
     w, o = first(setting, symbols)
     if process.opening:
-        opening = setting.log_observations(agent.f_O(m))
+        opening = setting.of_observation(agent.f_O(m))
         m, was_raised = checked(agent.g_O(o, m))
-        m, no_opening = pinned(m, symbols.theta[0]), was_raised | jnp.isneginf(opening[symbols.opening])
+        m, no_opening = pinned(m, symbols.theta[0]), was_raised | jnp.isneginf(log_prob(opening, symbols.opening))
 
     def round(carry: tuple[Memory, Memory], x: tuple[Array, ...]) -> tuple[tuple[Memory, Memory], tuple]:
         (m, w), (theta, next_theta, a, o, marked, by_agent) = carry, x
-        before = belief(m), setting.log_actions(agent.f_A(m))
+        before = belief(m), setting.of_action(agent.f_A(m))
         intervened = reader.intervened(marked, by_agent)
-        acted, was_raised = checked(agent.g_A(A[a], m, intervened=intervened))
-        was_impossible = was_raised | (~intervened & jnp.isneginf(before[1][a]))
-        after = belief(acted), setting.log_observations(agent.f_O(acted))
+        acted, was_raised = checked(agent.g_A(setting.action(a), m, intervened=intervened))
+        was_impossible = was_raised | (~intervened & jnp.isneginf(log_prob(before[1], a)))
+        after = belief(acted), setting.of_observation(agent.f_O(acted))
         value = process.theta_value(theta)
-        w = task.g_A(value, A[a], w)
+        w = task.g_A(value, setting.action(a), w)
         later, is_raised = checked(agent.g_O(setting.observation(value, w, o), acted))
-        impossible = is_raised | jnp.isneginf(after[1][o])
+        impossible = is_raised | jnp.isneginf(log_prob(after[1], o))
         o = setting.observation(value, w, o)
         return (pinned(later, next_theta), task.g_O(value, o, w)), (before, after, was_impossible, impossible)
 
     xs = (symbols.theta[:-1], symbols.theta[1:], *symbols[2:])
     (last, _), (before, after, was_impossible, impossible) = jax.lax.scan(round, (m, w), xs)
-    beliefs, actions = append(before, (belief(last), setting.log_actions(agent.f_A(last))))
+    beliefs, actions = append(before, (belief(last), setting.of_action(agent.f_A(last))))
     return Reading(beliefs, after[0], opening, no_opening, actions, after[1], impossible, was_impossible)
 
 
@@ -115,7 +119,7 @@ def offered_actions(setting: Setting, symbols: Symbols) -> Bool[Array, "N1 A"]:
     """Return whether the expert may take each action, under any theta, before each round and after the last."""
 
     def offered(m: Memory) -> Bool[Array, " A"]:
-        log_probs = jax.vmap(setting.log_actions)(expert_distributions(setting.process, m))
+        log_probs = jax.vmap(setting.of_action)(expert_distributions(setting.process, m))
         return (log_probs > -jnp.inf).any(0)
 
     return jax.vmap(offered)(_exact_memories(setting, symbols))
@@ -130,7 +134,7 @@ def _exact_memories(setting: Setting, symbols: Symbols) -> Memory:
 
     def round(m: Memory, x: tuple[Array, Observation]) -> tuple[Memory, Memory]:
         a, o = x
-        return agent.g_O(o, agent.g_A(setting.A[a], m, intervened=jnp.ones((), bool))), m
+        return agent.g_O(o, agent.g_A(setting.action(a), m, intervened=jnp.ones((), bool))), m
 
     last, before = jax.lax.scan(round, m, (symbols.actions, scenes(setting, symbols).observations))
     return append(before, last)

@@ -12,15 +12,13 @@ import numpy as np
 from undelude._distributions import Reals, Symbols
 from undelude._inspector.digest import DIGITS
 from undelude._inspector.history import History, Round, from_json, to_json
+from undelude._inspector.images import image_parts
 from undelude._inspector.recorded import Recorded
-from undelude._inspector.values import Values
+from undelude._inspector.values import MOST_PREDICTED, Values, stacked
 from undelude._process.episodes import AGENT, EXPERT, Episodes
 from undelude._process.host_world import AbstractHostWorld, World
 from undelude._rollout.host import sampled
 from undelude._tree import index
-
-# Most numbers of an action: each has a column of its own.
-MOST_OF_ACTION = 12
 
 
 class Arranged(NamedTuple):
@@ -60,8 +58,9 @@ class Recordings:
         self.num_rounds = num_rounds
         self.num_actions = world.action_spec.n if isinstance(world.action_spec, Symbols) else None
         self.num_thetas = len(np.asarray(vars(world)["prior"]))
-        self.actions = Values(world.action_spec, f"{world.name}: actions", most=MOST_OF_ACTION)
-        self.observations = Values(world.observation_spec, f"{world.name}: observations")
+        self.actions = Values(world.action_spec, f"{world.name}: actions", most=MOST_PREDICTED)
+        images = image_parts(world)
+        self.observations = Values(world.observation_spec, f"{world.name}: observations", images=images)
         self.digest = hashlib.sha256(world.settings_in_words().encode()).hexdigest()[:DIGITS]
 
     def to_json(self, history: History, *, task: str | None = None) -> dict[str, Any]:
@@ -111,13 +110,13 @@ class Recordings:
         exists = [r.observation is not None for r in rounds]
         arrays: Any = (
             history.opening,
-            _stacked([r.action for r in rounds], A, N),
-            _stacked([r.observation for r in rounds], O, N),
+            stacked([r.action for r in rounds], A, N),
+            stacked([r.observation for r in rounds], O, N),
             *(_padded(x, bool, N) for x in (marks, by_agent, exists)),
         )
         leaves = jax.tree.leaves((history.opening, [(r.action, r.observation) for r in rounds]))
         seen = str(len(leaves)).encode() + b"".join(np.asarray(leaf).tobytes() for leaf in leaves)
-        return Arranged(history, Recorded(*arrays), _stacked([r.expert_action for r in rounds], A, N), seen)
+        return Arranged(history, Recorded(*arrays), stacked([r.expert_action for r in rounds], A, N), seen)
 
     def episode(self, history: History) -> Episodes:
         """Return the rounds of a recording that have an observation as an episode, without labels."""
@@ -150,8 +149,6 @@ def check_recordable(world: World) -> AbstractHostWorld:
     """Return a world as one in Python; raise `TypeError` if its episodes cannot be recorded for the page."""
     batch = sampled(world)
     assert isinstance(batch, AbstractHostWorld)
-    if batch.expert_is_person:
-        raise TypeError(f"{world.name}: its expert is a person at the terminal, whom the page cannot ask.")
     if not isinstance(world.action_spec, Symbols | Reals):
         raise TypeError(
             f"{world.name} has actions of {world.action_spec}, and the inspector shows symbols or real numbers. Look "
@@ -177,9 +174,3 @@ def _padded(values: Sequence[Any], kind: Any, length: int) -> np.ndarray:
     x = np.zeros(length, kind)
     x[: len(values)] = values
     return x
-
-
-def _stacked(values: Sequence[Any], like: Any, length: int) -> Any:
-    blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
-    rows = [blank if x is None else x for x in values] + [blank] * (length - len(values))
-    return jax.tree.map(lambda *xs: np.stack(xs), *rows)

@@ -26,7 +26,7 @@ from undelude._inspector.host_inspection import HostInspection
 from undelude._inspector.inspection import MARKED, Inspection
 
 # Most bytes of a request, and the seconds within which it must arrive.
-MOST, SECONDS = 2**21, 30
+MOST, SECONDS = 2**24, 30
 # Most rounds that one request adds.
 MOST_ROUNDS = 10_000
 # The header of each request for answers. A page from elsewhere cannot send it without permission, which none gets.
@@ -49,7 +49,7 @@ FILES = {
     "/inspector.css": ("_inspector", "page", "inspector.css"),
     **{
         f"/{name}.js": ("_inspector", "page", f"{name}.js")
-        for name in ("app", "state", "score", "densities", "tables", "sharing")
+        for name in ("app", "state", "score", "numbers", "densities", "tables", "sharing")
     },
 }
 
@@ -90,6 +90,7 @@ class Service:
         answers = {
             "describe": self._describe,
             "read": self._read,
+            "marks": self._marks,
             "begin": self._begin,
             "play": self._play,
             "picture": self._picture,
@@ -114,6 +115,11 @@ class Service:
 
     def _read(self, request: Mapping[str, Any]) -> dict[str, Any]:
         return self._view(self._history(request))
+
+    def _marks(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a change of marks alone changes, so that a flip neither computes nor sends anything else."""
+        history, x = self._history(request), self.inspection
+        return host_view.after_flip(x, history) if isinstance(x, HostInspection) else view.after_flip(x, history)
 
     def _begin(self, request: Mapping[str, Any]) -> dict[str, Any]:
         seed, theta = _whole(request, "seed", 2**32 - 1), None
@@ -140,10 +146,10 @@ class Service:
 
     def _densities(self, request: Mapping[str, Any]) -> dict[str, Any]:
         history = self._history(request)
-        t = _whole(request, "round", history.num_observations)
-        if not isinstance(self.inspection, HostInspection):
-            raise ValueError("actions are symbols here, and have no densities.")
-        return host_view.densities(self.inspection, history, t)
+        if type(outcome := request.get("outcome", False)) is not bool:
+            raise ValueError(f"outcome must be true or false, not {outcome!r:.99}.")
+        most = len(history) - 1 if outcome else history.num_observations
+        return view.densities(self.inspection, history, _whole(request, "round", most), outcome=outcome)
 
     def _history(self, request: Mapping[str, Any]) -> History:
         episode = request.get("episode")

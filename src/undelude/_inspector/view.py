@@ -13,9 +13,14 @@ from undelude._agents.host import HostAgent
 from undelude._drawing.film import draw_round
 from undelude._drawing.frame import INK
 from undelude._files import plain
+from undelude._inspector.alphabet import Alphabet
+from undelude._inspector.given import mark_readers
 from undelude._inspector.history import History
 from undelude._inspector.inspection import DO, EXACT, MARKED, SEE, TOLD, Inspection
-from undelude._inspector.state import Account, State
+from undelude._inspector.listing import Listing
+from undelude._inspector.state import Account, Moments, State
+from undelude._inspector.summary import DRAWS
+from undelude._inspector.values import Values
 from undelude._process.task import AbstractTask
 from undelude.tasks.tables import TableTask
 
@@ -72,6 +77,8 @@ def describe(inspection: Inspection, *, notes: Mapping[str, str]) -> dict[str, A
         },
         "actions": _symbols(inspection.actions),
         "observations": _symbols(inspection.observations),
+        "numbers": numbers_of(inspection.actions),
+        "outcome_numbers": numbers_of(inspection.observations),
         "question": words.outcomes.question.strip() or "What happens?",
         "parties": parties,
         "opening": process.opening,
@@ -97,6 +104,9 @@ def host_reading(agent: HostAgent) -> str:
 
 
 def _symbols(alphabet: Any) -> list[dict[str, Any]]:
+    """Return the symbols of an alphabet; real numbers have none: each episode lists its own."""
+    if isinstance(alphabet, Values):
+        return []
     return [
         {"label": label, "text": text, "value": alphabet.value(i)}
         for i, (label, text) in enumerate(zip(alphabet.labels, alphabet.sentences, strict=True))
@@ -105,49 +115,104 @@ def _symbols(alphabet: Any) -> list[dict[str, Any]]:
 
 def view(inspection: Inspection, state: State, *, task: str | None) -> dict[str, Any]:
     """Return a state for the page; KL that is infinite is the text "inf", and a belief that is not unique is null."""
-    history, accounts, parties = state.history, state.accounts, {}
-    offered = [None if row.all() or not row.any() else np.flatnonzero(row).tolist() for row in state.offered]
-    wanted = [{*(some or ())} if len(some or ()) <= ALL else set() for some in offered]
-    for r, also in zip(history.rounds, wanted, strict=False):
-        also.add(r.action)
-    actions = _probabilities({name: x.actions for name, x in accounts.items()}, wanted)
-    happened = [set() if r.observation is None else {r.observation} for r in history.rounds]
-    observations = _probabilities({name: x.observations for name, x in accounts.items()}, happened)
-    openings = {name: x.opening[None] for name, x in accounts.items() if x.opening is not None}
-    opening = _probabilities(openings, [set() if history.opening is None else {history.opening}])
-    for name, account in accounts.items():
-        parties[name] = _account(account) | {
-            "opening": opening[name][0] if name in opening else None,
-            "actions": actions[name],
-            "observations": observations[name],
-            "kl": {answer: _divergence(state, answer, name) for answer in (DO, SEE)},
-            "loss": numbers(state.losses(name)),
-        }
-    return {
+    history, (A, O) = state.history, _listings(inspection)
+    opening = O.place(history.opening)
+    listed = [[A.place(r.action), O.place(r.observation), A.place(r.expert_action)] for r in history.rounds]
+    own = {"actions": A.symbols} if isinstance(inspection.actions, Values) else {}
+    own |= {"observations": O.symbols} if isinstance(inspection.observations, Values) else {}
+    return own | {
         "episode": inspection.to_json(history, task=task),
-        "rounds": [[r.action, r.observation, r.expert_action] for r in history.rounds],
-        "opening": history.opening,
+        "rounds": listed,
+        "opening": opening,
         "theta": list(history.theta),
-        "parties": parties,
+        "parties": _parties(state),
         "rewards": numbers(state.rewards),
-        "offered": offered,
+        "offered": offered_of(state),
         "ended": state.ended,
     }
 
 
-def _divergence(state: State, answer: str, party: str) -> dict[str, Any]:
-    found = state.divergence(answer, party)
-    return {"actions": numbers(found.actions), "observations": numbers(found.observations)}
+def after_flip(inspection: Inspection, history: History) -> dict[str, Any]:
+    """Return what changes on the page if marks alone change: the accounts of the parties that read them."""
+    # Of a long alphabet, the rows of all parties have the same symbols, which depend on all of them.
+    is_long = any(isinstance(x, Alphabet) and len(x) > ALL for x in (inspection.actions, inspection.observations))
+    parties = None if is_long else mark_readers(inspection.parties, inspection.agents)
+    return {"parties": _parties(inspection.read(history, parties))}
 
 
-def _account(account: Account) -> dict[str, Any]:
+def _listings(inspection: Inspection) -> tuple[Listing, Listing]:
+    A, O = (Listing(None if isinstance(x, Values) else len(x)) for x in (inspection.actions, inspection.observations))
+    return A, O
+
+
+def _parties(state: State) -> dict[str, Any]:
+    """Return the account of each party."""
+    history, accounts = state.history, state.accounts
+    wanted = [some if some is not None and len(some) <= ALL else [] for some in offered_of(state)]
+    taken = [[r.action] for r in history.rounds] + [[]]
+    wanted = [[*some, *also] for some, also in zip(wanted, taken, strict=False)]
+    happened = [[] if r.observation is None else [r.observation] for r in history.rounds]
+    actions = _predictions({name: x.actions for name, x in accounts.items()}, wanted)
+    observations = _predictions({name: x.observations for name, x in accounts.items()}, happened)
+    openings = {name: _row(x.opening) for name, x in accounts.items() if x.opening is not None}
+    first = _predictions(openings, [[] if history.opening is None else [history.opening]])
+    return {
+        name: account_of(account)
+        | {
+            "opening": first[name][0] if name in first else None,
+            "actions": actions[name],
+            "observations": observations[name],
+        }
+        for name, account in accounts.items()
+    }
+
+
+def offered_of(state: State) -> list[list[int] | None]:
+    """Return the actions that are offered at each point; None for all."""
+    rows = state.offered
+    return [None if row is None or row.all() or not row.any() else np.flatnonzero(row).tolist() for row in rows]
+
+
+def account_of(account: Account) -> dict[str, Any]:
+    """Return an account for the page, with all probabilities, or means and deviations."""
     return {
         "belief": None if account.belief is None else numbers(account.belief),
         "acted_belief": None if account.acted_belief is None else numbers(account.acted_belief),
+        "opening": None,
         "opening_impossible": account.opening_impossible,
         "impossible": np.flatnonzero(account.impossible).tolist(),
         "acted_impossible": np.flatnonzero(account.acted_impossible).tolist(),
+        "actions": _all(account.actions),
+        "observations": _all(account.observations),
+        "kl": {
+            answer: {"actions": numbers(x.actions), "observations": numbers(x.observations)}
+            for answer, x in account.divergences.items()
+        },
+        "loss": numbers(account.losses),
     }
+
+
+def numbers_of(values: Any) -> dict[str, Any] | None:
+    """Return what the page must know of real numbers; None of symbols."""
+    return {"shape": list(values.like.shape), "draws": DRAWS} if isinstance(values, Values) else None
+
+
+def _all(predictions: Any) -> Any:
+    if isinstance(predictions, Moments):
+        return [list(pair) for pair in zip(numbers(predictions.mean), numbers(predictions.deviation), strict=True)]
+    return None if predictions is None else numbers(predictions)
+
+
+def _row(prediction: Any) -> Any:
+    """Return one prediction as a row; moments are one already."""
+    return prediction if isinstance(prediction, Moments) else prediction[None]
+
+
+def _predictions(tables: Mapping[str, Any], wanted: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """Return the predictions of each party: probabilities as `_probabilities` does, or means and deviations."""
+    if any(isinstance(x, Moments) for x in tables.values()):
+        return {name: _all(x) for name, x in tables.items()}
+    return _probabilities(tables, wanted)
 
 
 def numbers(x: Float[np.ndarray, "..."]) -> list[Any]:
@@ -156,7 +221,9 @@ def numbers(x: Float[np.ndarray, "..."]) -> list[Any]:
     return numbers if np.isfinite(x).all() else plain(numbers)
 
 
-def _probabilities(tables: Mapping[str, Float[np.ndarray, "R n"]], wanted: Sequence[set[int]]) -> dict[str, list[Any]]:
+def _probabilities(
+    tables: Mapping[str, Float[np.ndarray, "R n"]], wanted: Sequence[Sequence[Any]]
+) -> dict[str, list[Any]]:
     """Return all probabilities of each row and party.
 
     Of a long alphabet, a row has pairs of an index and a probability: of the largest of each party and of the wanted
@@ -179,6 +246,13 @@ def _probabilities(tables: Mapping[str, Float[np.ndarray, "R n"]], wanted: Seque
     }
 
 
+def densities(inspection: Any, history: History, t: int, *, outcome: bool) -> dict[str, Any]:
+    """Return the densities of the numbers of the action of round `t`, or of its outcome, by party."""
+    found = inspection.densities(history, t, outcome=outcome)
+    curves = {name: np.round(curve, 4).tolist() for name, curve in found["parties"].items()}
+    return {"grid": np.round(found["grid"], 5).tolist() if len(found["grid"]) else [], "parties": curves}
+
+
 def compare(inspection: Inspection, history: History) -> dict[str, Any]:
     """Return how each party would have fared alone, with the same theta, rounds and luck.
 
@@ -186,15 +260,21 @@ def compare(inspection: Inspection, history: History) -> dict[str, Any]:
         For each party its symbols, rewards and belief in the truth at the end, which is null if it has none; the entry
         "" is the history itself, with the belief as marked.
     """
-    found = {}
+    found, values = {}, (inspection.actions, inspection.observations)
     for name, alone in ({"": history} | inspection.alone(history)).items():
         state = inspection.read(alone)
         belief = state.accounts[name or MARKED].belief
+        A, O = _listings(inspection)
+        over = [r for r in alone.rounds if r.observation is not None]
+        places = [[A.place(r.action), O.place(r.observation)] for r in over]
         found[name] = {
-            "rounds": [[r.action, r.observation] for r in alone.rounds if r.observation is not None],
+            "rounds": places,
             "rewards": numbers(state.rewards),
             "truth": None if belief is None else numbers(belief[-1:, alone.theta[-1]])[0],
         }
+        if any(isinstance(x, Values) for x in values):
+            texts = [x.symbols or _symbols(y) for x, y in zip((A, O), values, strict=True)]
+            found[name]["texts"] = [[texts[0][a]["text"], texts[1][o]["text"]] for a, o in places]
     return found
 
 

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from undelude._inspector.setting import Setting, Symbols, first, index_of
+from undelude._inspector.setting import Setting, Symbols, first
 from undelude._process.world import EpisodeKeys, RoundKeys
 from undelude._tree import append, prepend, where
-from undelude._types import Memory, Observation
+from undelude._types import Memory, Observation, Value
 
 
 class Scenes(NamedTuple):
@@ -32,15 +32,15 @@ class Scenes(NamedTuple):
 
 def scenes(setting: Setting, symbols: Symbols) -> Scenes:
     """Return the world of a history under its true theta."""
-    process, A = setting.process, setting.A
+    process = setting.process
     w, opening = first(setting, symbols)
 
     def round(w: Memory, x: tuple[Array, Array, Array]) -> tuple[Memory, tuple]:
         theta, a, o = x
-        value = process.theta_value(theta)
-        acted = process.task.g_A(value, A[a], w)
+        value, action = process.theta_value(theta), setting.action(a)
+        acted = process.task.g_A(value, action, w)
         o = setting.observation(value, acted, o)
-        reward = jnp.asarray(process.task.reward(value, acted, A[a], o), float)
+        reward = jnp.asarray(process.task.reward(value, acted, action, o), float)
         return process.task.g_O(value, o, acted), (w, acted, o, reward)
 
     last, (before, acted, o, rewards) = jax.lax.scan(
@@ -54,15 +54,15 @@ class Continued(NamedTuple):
 
     Attributes:
         theta: `[N + 1]`, before each round and after the last.
-        actions, observations: `[N]`.
-        expert_actions: `[N]`, what the expert would have done.
+        actions, observations: `[N, ...]`, as a history holds them.
+        expert_actions: `[N, ...]`, what the expert would have done.
         ended: `[N]`, whether the episode ends with this observation.
     """
 
     theta: Int[Array, " N1"]
-    actions: Int[Array, " N"]
-    observations: Int[Array, " N"]
-    expert_actions: Int[Array, " N"]
+    actions: Value
+    observations: Value
+    expert_actions: Value
     ended: Bool[Array, " N"]
 
 
@@ -87,7 +87,7 @@ def play_on(
         key: of the episodes.
         own: how the party reads the actions that it executes now: true for do.
     """
-    process, A = setting.process, setting.A
+    process = setting.process
     reader = setting.readers[0] if setting.readers else None
     keys = EpisodeKeys.of(jax.random.fold_in(key, 0))
     N = len(symbols.actions)
@@ -106,7 +106,7 @@ def play_on(
         a_bar = process.expert.Q_A(value, e).sample(round_keys.expert)
         sampled, later = (a_bar, m) if agent is None else agent.act(m, key=round_keys.act)
         is_known = t < num_actions
-        action = jnp.where(is_known, A[a], sampled)
+        action = where(is_known, setting.action(a), sampled)
         if reader is not None:
             intervened = reader.intervened(jnp.where(is_known, marked, own), jnp.where(is_known, by_agent, True))
             later = reader.agent.g_A(action, later, intervened=intervened)
@@ -119,7 +119,7 @@ def play_on(
         if process.transition is not None:
             changed = process.transition(value, w).sample(round_keys.theta)
             following = jnp.where(t < num_observations, next_theta, changed)
-        indices = index_of(A, action), setting.symbol(observation), index_of(A, a_bar)
+        indices = setting.action_index(action), setting.symbol(observation), setting.action_index(a_bar)
         row = following, *indices, process.task.ends(observation)
         return (following, w, e, later), row
 
@@ -128,7 +128,7 @@ def play_on(
     return Continued(prepend(symbols.theta[0], theta), actions, observations, a_bar, ended)
 
 
-def begin(setting: Setting, key: Key[Array, ""], theta: Int[Array, ""]) -> tuple[Int[Array, ""], Int[Array, ""]]:
+def begin(setting: Setting, key: Key[Array, ""], theta: Int[Array, ""]) -> tuple[Int[Array, ""], Value]:
     """Return theta, drawn from the prior if it is -1, and the opening, or 0 without one."""
     keys = EpisodeKeys.of(jax.random.fold_in(key, 0))
     drawn = setting.process.sample_theta(keys.theta)

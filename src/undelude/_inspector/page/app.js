@@ -1,5 +1,6 @@
 // The inspector: state of the page, requests, controls and keys. The history lives here; the server only answers.
 import { clearDensities, drawDensities } from "./densities.js";
+import { editNumbers, numbersForm } from "./numbers.js";
 import { draw } from "./score.js";
 import { showHeadline, showLogs, showOthers, showTables, showWho } from "./tables.js";
 import { connectSharing, fromLink } from "./sharing.js";
@@ -22,6 +23,13 @@ export async function change(name, body, point = null) {
   show(state, point);
 }
 
+// Change marks alone: what the parties that read no marks say, and all that happened, stays as it is.
+async function mark(change) {
+  const { state, point } = page, { episode } = edited(change), { parties } = await request("marks", { episode });
+  page.past.push([state, point]);
+  show({ ...state, episode, parties: { ...state.parties, ...parties } });
+}
+
 export function show(state, point = null) {
   adopt(state);
   page.point = Math.min(point ?? page.point, length());
@@ -39,7 +47,7 @@ export function refresh() {
   clearTimeout(drawing);
   drawing = setTimeout(() => {
     if (page.about.drawing) showPicture();
-    if (page.about.numbers) showDensities();
+    if (page.about.numbers || page.about.outcome_numbers) showDensities();
   }, PAUSE);
 }
 
@@ -51,9 +59,10 @@ let drawing = null;
 let asked = 0;
 async function showDensities() {
   const mine = ++asked, { state, point } = page;
-  const found = point % 2 ? null : await request("densities", { episode: state.episode, round: point / 2 }).catch(() => null);
+  const outcome = point % 2 === 1, round = Math.floor(point / 2), about = outcome ? page.about.outcome_numbers : page.about.numbers;
+  const found = about ? await request("densities", { episode: state.episode, round, outcome }).catch(() => null) : null;
   if (mine !== asked) return;
-  if (found) drawDensities(page, found, point / 2);
+  if (found) drawDensities(page, found, round, outcome);
   else clearDensities();
 }
 
@@ -78,17 +87,14 @@ function edited(change) {
 }
 
 export const flip = (t) =>
-  attempt(() => change("read", edited(({ rounds }) => {
-    rounds[t].mark = rounds[t].mark === "do" ? "see" : "do";
-  })));
+  attempt(() => mark(({ rounds }) => { rounds[t].mark = rounds[t].mark === "do" ? "see" : "do"; }));
 
 export function move(point) {
   page.point = Math.max(0, Math.min(point, length()));
   refresh();
 }
 
-const markAll = (mark) =>
-  attempt(() => change("read", edited(({ rounds }) => rounds.forEach((round) => { round.mark = mark; }))));
+const markAll = (all) => attempt(() => mark(({ rounds }) => rounds.forEach((round) => { round.mark = all; })));
 
 function edit(name, value) {
   const t = editedRound(), { symbol } = page.about;
@@ -98,6 +104,8 @@ function edit(name, value) {
     else rounds[t][name] = value;
   })));
 }
+
+const editOpening = (value) => attempt(() => change("read", edited((episode) => { episode.opening = value; })));
 
 // The round whose symbols the selects show: that of the last symbol before the cursor.
 const editedRound = () => Math.ceil(page.point / 2) - 1;
@@ -154,18 +162,20 @@ function showAsk() {
   const { actor, nature, expert } = seats();
   const { about, state, point } = page;
   const n = state.rounds.length, buttons = [];
-  let text = "", giveNumbers = null;
+  let text = "", asks = null;
   if (!state.ended && point === length()) {
     if (isOpen() && nature === "me") {
       text = `You are ${about.words.role}, in round ${n}. The agent ${about.words.acts} ${about.actions[state.rounds[n - 1][0]].text}. ${about.question}`;
-      about.observations.forEach(({ text, value }) => buttons.push([text, () => give(value)]));
+      if (about.outcome_numbers) asks = [about.outcome_numbers, give];
+      else about.observations.forEach(({ text, value }) => buttons.push([text, () => give(value)]));
     } else if (!isOpen() && expert === "me") {
-      text = `You are the expert, in round ${n + 1}: what would you do? The agent acts by itself; your answer is a counterfactual label.`;
-      if (about.numbers) giveNumbers = teach;
+      const truth = about.words.theta_is.replace("{}", about.thetas[state.theta.at(-1)]);
+      text = `You are the expert, in round ${n + 1}, and know theta. ${truth} What would you do? The agent acts by itself; your answer is a counterfactual label.`;
+      if (about.numbers) asks = [about.numbers, teach];
       else offeredAt(point).forEach((i) => buttons.push([about.actions[i].text, () => teach(about.actions[i].value)]));
     } else if (!isOpen() && actor === "me") {
       text = `You are the agent, in round ${n + 1}. What do you do?`;
-      if (about.numbers) giveNumbers = act;
+      if (about.numbers) asks = [about.numbers, act];
       else offeredAt(point).forEach((i) => buttons.push([about.actions[i].text, () => act(about.actions[i].value)]));
     }
   }
@@ -178,34 +188,8 @@ function showAsk() {
     button.addEventListener("click", action);
     return button;
   }));
-  if (giveNumbers) $("ask-buttons").append(numbersForm(giveNumbers));
+  if (asks) $("ask-buttons").append(numbersForm(...asks));
   if (had) ($("ask-buttons").querySelector("input, button") ?? $("step")).focus();
-}
-
-// A field for each number of an action, and a button.
-function numbersForm(done) {
-  const { shape } = page.about.numbers, size = shape.reduce((x, y) => x * y, 1), form = document.createElement("form");
-  form.className = "seats";
-  const fields = Array.from({ length: size }, (_, i) => {
-    const label = document.createElement("label"), field = document.createElement("input");
-    Object.assign(field, { type: "number", step: "any", required: true, value: "0" });
-    label.append(size > 1 ? `number ${i + 1} ` : "the number ", field);
-    form.append(label);
-    return field;
-  });
-  form.append(Object.assign(document.createElement("button"), { textContent: "Give it" }));
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    done(shaped(fields.map(({ value }) => Number(value)), shape));
-  });
-  return form;
-}
-
-// Return numbers as nested lists of a shape.
-function shaped(numbers, [first, ...rest]) {
-  if (first === undefined) return numbers[0];
-  const size = numbers.length / first;
-  return Array.from({ length: first }, (_, i) => shaped(numbers.slice(i * size, (i + 1) * size), rest));
 }
 
 // The person is Nature; if nobody else must be asked, the agent then acts.
@@ -239,9 +223,17 @@ const teach = (label) => attempt(async () => {
   await change("read", { episode }, Infinity);
 });
 
+// Fill a select, unless it has these entries already: making them takes long.
+const filled = new WeakMap();
 function options(select, entries, value) {
-  select.replaceChildren(...entries.map(([key, label]) => new Option(label, key)));
+  const key = JSON.stringify(entries);
+  if (filled.get(select) !== key) fillSelect(select, entries);
+  filled.set(select, key);
   select.value = value;
+}
+
+function fillSelect(select, entries) {
+  select.replaceChildren(...entries.map(([key, label]) => new Option(label, key)));
 }
 
 function showControls() {
@@ -266,8 +258,11 @@ function showControls() {
     const outcomes = about.observations.map(({ text, label }, i) => [i, text || label]);
     options($("edit-observation"), open ? [["", "not yet known"], ...outcomes] : outcomes, open ? "" : observation);
     $("edit-observation").disabled = open;
-    $("edit-label-box").hidden = label === null;
     if (label !== null) options($("edit-label"), choices(label), label);
+    const given = about.cannot ? {} : { action: about.numbers, observation: about.outcome_numbers };
+    editNumbers("edit-action", "action", given.action, round.action, (x) => edit("action", x));
+    editNumbers("edit-observation", "outcome", open ? null : given.observation, round.observation ?? "", (x) => edit("observation", x));
+    editNumbers("edit-label", "expert’s answer", about.numbers, round.expert_action, (x) => edit("expert_action", x));
     if (about.cannot) forbid(open);
   }
   showOpenings(t);
@@ -279,6 +274,8 @@ function showOpenings(t) {
   const { about, state } = page;
   $("edit-first").hidden = t >= 0 || state.opening === null;
   if ($("edit-first").hidden) return;
+  editNumbers("edit-opening", "opening", about.outcome_numbers, state.episode.opening, editOpening);
+  if (about.outcome_numbers) return;
   const row = state.parties.marked.opening, isCut = Array.isArray(row[0]);
   const places = about.observations.map((_, i) => i).filter((i) => isCut || row[i] > 0 || i === state.opening);
   options($("edit-opening"), places.map((i) => [i, about.observations[i].text || about.observations[i].label]), state.opening);
@@ -286,8 +283,8 @@ function showOpenings(t) {
 
 // A simulator cannot be rewound: disable what would need that; the page says why.
 function forbid(isOpen) {
-  const { cannot, symbol, numbers } = page.about;
-  const disabled = { "edit-action": cannot.action, "edit-observation": symbol ? "" : cannot.observation, "edit-label": numbers ? "Numbers are given anew: rewind, and answer again." : "" };
+  const { cannot, symbol } = page.about;
+  const disabled = { "edit-action": cannot.action, "edit-observation": symbol ? "" : cannot.observation };
   for (const [id, why] of Object.entries(disabled)) {
     $(id).disabled = why !== "" || (id === "edit-observation" && isOpen);
     $(id).title = why;
@@ -311,6 +308,10 @@ function connect() {
     const edits = about.symbol ? ` The ${about.symbol} can be edited: it changes no state.` : "";
     $("truth-note").textContent = `A recording of a simulator. ${about.cannot.nature} ${about.cannot.theta} What it showed stays as it was.${edits}`;
   }
+  if (about.asks_person) {
+    options($("expert"), [["", "not at all"], ["me", "me, in each round"]], "me");
+    $("expert").title = "The expert of this simulator is a person.";
+  }
   for (const id of ["actor", "nature", "expert"]) $(id).addEventListener("change", refresh);
   $("theta").addEventListener("change", () => attempt(() => change("read", edited((episode) => {
     const theta = Number($("theta").value);
@@ -322,9 +323,7 @@ function connect() {
   $("edit-by").addEventListener("change", (e) => edit("by", e.target.value));
   $("edit-observation").addEventListener("change", (e) => edit("observation", value(e.target, about.observations)));
   $("edit-label").addEventListener("change", (e) => edit("expert_action", value(e.target, about.actions)));
-  $("edit-opening").addEventListener("change", (e) => attempt(() => change("read", edited((episode) => {
-    episode.opening = value(e.target, about.observations);
-  }))));
+  $("edit-opening").addEventListener("change", (e) => editOpening(value(e.target, about.observations)));
   const buttons = {
     back, step, play: playOn, rewind, undo, compare, again: newEpisode,
     "all-see": () => markAll("see"), "all-do": () => markAll("do"),

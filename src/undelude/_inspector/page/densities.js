@@ -1,4 +1,4 @@
-// The predictions of an action of real numbers: the density of each number, by party.
+// The predictions of real numbers: the density of each number, by party.
 import { readColours, sized } from "./score.js";
 import { $, look } from "./state.js";
 
@@ -7,24 +7,24 @@ const WIDTH = 300, HEIGHT = 110, SCALE = 18;
 
 export const clearDensities = () => { $("densities").hidden = true; };
 
-export function drawDensities({ about, state }, { grid, parties }, t) {
-  const colours = readColours(), round = state.rounds[t];
-  const taken = round ? [about.actions[round[0]].value].flat(Infinity) : null;
+export function drawDensities({ about, state }, { grid, parties }, t, outcome) {
+  const colours = readColours(), i = state.rounds[t]?.[outcome ? 1 : 0] ?? null, what = outcome ? "outcome" : "next action";
+  const taken = i === null ? null : [(outcome ? about.observations : about.actions)[i].value].flat(Infinity);
   $("densities").hidden = grid.length === 0;
   $("densities").replaceChildren(...grid.map((xs, d) => {
     const figure = document.createElement("figure"), canvas = document.createElement("canvas");
     const curves = Object.entries(parties).map(([key, rows]) => [key, rows[d]]);
     paint(sized(canvas, WIDTH, HEIGHT), xs, curves, taken?.[d], colours);
     canvas.setAttribute("role", "img");
-    canvas.ariaLabel = `Density of ${name(grid.length, d)} for each party; the table has mean and deviation.`;
+    canvas.ariaLabel = `Density of ${name(grid.length, d, what)} for each party; the table has mean and deviation.`;
     const caption = document.createElement("figcaption");
-    caption.textContent = `Density of ${name(grid.length, d)}${taken ? `; the line is the one taken, ${taken[d].toFixed(3)}` : ""}`;
+    caption.textContent = `Density of ${name(grid.length, d, what)}${taken ? `; the line is what ${outcome ? "happened" : "was taken"}, ${taken[d].toFixed(3)}` : ""}`;
     figure.append(canvas, caption);
     return figure;
   }));
 }
 
-const name = (size, d) => (size > 1 ? `number ${d + 1} of the next action` : "the next action");
+const name = (size, d, what) => (size > 1 ? `number ${d + 1} of the ${what}` : `the ${what}`);
 
 function paint(context, xs, curves, taken, colours) {
   const low = xs[0], high = xs.at(-1), floor = HEIGHT - SCALE;

@@ -129,6 +129,7 @@ function compared({ episode }) {
 const answers = {
   describe: () => ({ ...known, state: read({ episode: known.first }) }),
   read,
+  marks: read,
   begin: ({ seed, theta }) => read({ episode: begun(seed, theta) }),
   play: ({ episode, rounds, actor, ...rest }) => (check(episode), read({ episode: played(episode, rounds, actor, rest) })),
   compare: compared,

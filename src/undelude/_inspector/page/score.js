@@ -1,12 +1,14 @@
 // The episode as a score: a column for each round, rows for its symbols, and below them a strip for each belief.
-import { $, look, page } from "./state.js";
+import { $, imageIn, look, page } from "./state.js";
 
 // Pixels: most of a strip's height, and the height of a row of a short alphabet and of the chart.
 const TALL = 156, ROW = 13, CHART = 72;
 // Most thetas that are all shown; of more, so many of those that are believed in most.
 const ALL = 24, MOST = 12;
-const ROWS = ["round", "action", "mark", "observation", "label"];
-const NAMES = { round: "round", action: "action", mark: "read as", observation: "outcome", label: "expert’s answer" };
+const ROWS = ["round", "action", "mark", "observation", "seen", "label"];
+const NAMES = { round: "round", action: "action", mark: "read as", observation: "outcome", seen: "seen", label: "expert’s answer" };
+// Images that have a row of their own; of longer episodes, the cursor shows one at a time.
+const MOST_IMAGES = 200;
 // The cell that Tab reaches, as the name of its row and its round.
 const focus = { row: "mark", t: 0 };
 let handlers = null;
@@ -16,6 +18,7 @@ const shown = new WeakMap();
 export function draw({ about, state, point }, given) {
   if (!handlers) connectScore(given);
   const n = state.rounds.length, hasLabels = state.rounds.some(([, , label]) => label !== null);
+  const hasImages = about.images?.length > 0 && n <= MOST_IMAGES;
   focus.t = Math.min(focus.t, Math.max(n - 1, 0));
   ROWS.forEach(rowOf);
   const longest = Math.max(...about.thetas.map((label) => label.length));
@@ -23,7 +26,8 @@ export function draw({ about, state, point }, given) {
   setWidth(about, state);
   for (const name of ROWS) {
     const row = rowOf(name);
-    row.hidden = name === "label" && !hasLabels;
+    row.hidden = (name === "label" && !hasLabels) || (name === "seen" && !hasImages);
+    if (name === "seen" && !hasImages) continue;
     const cells = row.lastElementChild;
     while (cells.children.length > n) cells.lastElementChild.remove();
     while (cells.children.length < n) cells.append(cell(name, cells.children.length));
@@ -83,6 +87,7 @@ function fill(button, name, t, about, state) {
     action: () => [action.label, `${place}action ${action.text}${round.by === "expert" ? ", by the expert" : ""}`, round.by],
     mark: () => [round.mark, `${place}action ${action.text}: read as ${round.mark === "do" ? "do, an intervention" : "see, evidence"}`, `switch ${round.mark}`],
     observation: () => [outcome ? outcome.label : "?", `${place}outcome ${outcome ? outcome.text || outcome.label : "not yet known"}`, ""],
+    seen: () => ["", imageIn(about, round.observation) ?? "", ""],
     label: () => (label === null ? ["", `${place}the expert was not asked`, ""] : [about.actions[label].label, `${place}the expert would have done ${about.actions[label].text}`, ""]),
   }[name]();
   const tabIndex = name === focus.row && t === focus.t ? 0 : -1;
@@ -91,7 +96,8 @@ function fill(button, name, t, about, state) {
   shown.set(button, description);
   button.textContent = text;
   button.className = kind;
-  button.setAttribute("aria-label", description);
+  button.setAttribute("aria-label", name === "seen" ? `${place}what the agent saw` : description);
+  if (name === "seen" && description) button.append(Object.assign(document.createElement("img"), { src: description, alt: "" }));
   if (name === "mark") button.setAttribute("aria-checked", String(round.mark === "do"));
 }
 
@@ -107,7 +113,7 @@ function setWidth(about, state) {
 const column = () => parseFloat($("scroll").style.getPropertyValue("--col"));
 
 // The cursor after the symbol of a cell.
-const pointOf = (name, t) => 2 * t + { round: 0, action: 1, mark: 1, observation: 2, label: 1 }[name];
+const pointOf = (name, t) => 2 * t + { round: 0, action: 1, mark: 1, observation: 2, seen: 2, label: 1 }[name];
 
 function connectScore(given) {
   handlers = given;
@@ -180,6 +186,9 @@ export function shownThetas(about, state) {
 
 export const stripHeight = (K) => Math.round(Math.min(TALL, K * Math.max(ROW, 48 / K)));
 
+// What each strip shows, so that a flip repaints those that it changes.
+const painted = new WeakMap();
+
 function drawStrips(about, state, point) {
   const parties = strips(about, state), width = (state.rounds.length + 1) * column();
   // Without exact do there is nothing to compare with.
@@ -192,6 +201,9 @@ function drawStrips(about, state, point) {
   parties.forEach(({ key, name }, i) => {
     const canvas = box.children[i].querySelector("canvas");
     const thetas = shownThetas(about, state), height = stripHeight(thetas.length);
+    const now = [state.parties[key], state.theta, thetas.join(), point, column(), width, colours.ink];
+    if (painted.get(canvas)?.every((x, j) => x === now[j])) return;
+    painted.set(canvas, now);
     const context = sized(canvas, width, height);
     paintStrip(context, { key, about, state, column: column(), colours });
     paintCursor(context, point, column(), height, colours);

@@ -57,4 +57,8 @@ export function probabilities(row) {
   return pairs[0][1] === null ? null : new Map(pairs);
 }
 
+// The first image of an observation, as a data URL; null if it has none.
+export const imageIn = ({ images }, observation) =>
+  images?.length && observation !== null ? (images[0] === "" ? observation : observation[images[0]]) : null;
+
 export const number = (x) => (x === "inf" ? "∞" : x === null ? "–" : x > 0 && x < 0.0005 ? "< 0.001" : x.toFixed(3));

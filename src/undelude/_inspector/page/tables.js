@@ -3,6 +3,8 @@ import { $, beliefAt, look, number, probabilities } from "./state.js";
 
 // Most rows of a table; distance in total variation from which a belief counts as deluded.
 const MOST_ROWS = 8, DELUDED = 0.05;
+// Pixels: the width up to which a small image is enlarged.
+const IMAGE = 240;
 
 export function showHeadline({ about, state, point }) {
   if (!state.parties.marked) return showWithoutBelief(about, state);
@@ -44,8 +46,9 @@ export function showTables({ about, state, point }) {
   const place = acted ? `After action ${t + 1}, before its outcome` : t === 0 ? "Before the first action" : `After round ${t}`;
   $("now-heading").textContent = place;
   const paid = t > 0 ? `; reward of round ${t}: ${number(state.rewards[t - 1])}` : "";
-  $("seen").textContent = state.seen ? `Last seen: ${state.seen[t]}${paid}.` : "";
-  $("seen").hidden = !state.seen;
+  $("seen").textContent = state.seen ? `Last seen: ${state.seen[t] || "the image"}${paid}.` : "";
+  $("seen").hidden = !state.seen || (!state.seen[t] && !paid);
+  showImages(about, t === 0 ? state.episode.opening : state.episode.rounds[t - 1].observation);
   const truth = state.theta[Math.min(t, state.theta.length - 1)];
   const parties = about.parties.map(({ key, name }) => ({ key, name, account: state.parties[key] }));
   const beliefs = table("Belief in theta", parties, about.thetas.map((label, k) => [k, label]), (account) => {
@@ -59,8 +62,8 @@ export function showTables({ about, state, point }) {
     const found = party.account.kl[answer];
     return [name, (acted ? found.observations : found.actions)[t]];
   });
-  const asNumbers = about.numbers && !acted;
-  const predicted = asNumbers ? moments(parties, t, about, kl) : table(
+  const numbers = acted ? about.outcome_numbers : about.numbers;
+  const predicted = numbers ? moments(parties.map((party) => ({ ...party, row: (acted ? party.account.observations : party.account.actions)?.[t] })), numbers, acted, kl) : table(
     acted ? "Prediction of the outcome" : "Prediction of the next action", parties, entries,
     (account) => probabilities((acted ? account.observations : account.actions)?.[t]),
     happened, acted ? "happened" : "taken", kl, acted ? null : state.offered[t],
@@ -69,15 +72,28 @@ export function showTables({ about, state, point }) {
   $("tables").replaceChildren(...shown, ...losses(parties, state), ...impossible(about, state));
 }
 
+// Show the images of an observation, enlarged by a whole factor.
+function showImages({ images = [] }, observation) {
+  $("images").hidden = images.length === 0;
+  $("images").replaceChildren(...images.map((name) => {
+    const figure = element("figure"), image = document.createElement("img");
+    image.alt = `What the agent last saw${name ? `: ${name}` : ""}.`;
+    image.onload = () => { image.width = image.naturalWidth * Math.max(1, Math.floor(IMAGE / image.naturalWidth)); };
+    image.src = name ? observation[name] : observation;
+    figure.append(image, element("figcaption", "", `What the agent last saw${images.length > 1 ? `: ${name}` : ""}`));
+    return figure;
+  }));
+}
+
 // The prediction of real numbers: mean and standard deviation of each.
-function moments(parties, t, about, kl) {
-  const rows = parties.map(({ account }) => account.actions[t]), size = rows[0][0].length;
+function moments(parties, { shape, draws }, acted, kl) {
+  const size = shape.reduce((x, y) => x * y, 1), caption = `Prediction of the ${acted ? "outcome" : "next action"}`;
   const signed = (x) => (x === null ? "–" : x.toFixed(3));
   const names = Array.from({ length: size }, (_, i) => (size > 1 ? `number ${i + 1}` : "mean ± deviation"));
-  const body = names.map((name, i) => [name, ...rows.map(([mean, deviation]) => `${signed(mean[i])} ± ${signed(deviation[i])}`)]);
+  const body = names.map((name, i) => [name, ...parties.map(({ row }) => (row ? `${signed(row[0][i])} ± ${signed(row[1][i])}` : "–"))]);
   kl(parties[0]).forEach(([name], i) => body.push([name, ...parties.map((party) => number(kl(party)[i][1]))]));
   const grid = element("table", "wide"), top = element("thead"), head = element("tr"), list = element("tbody");
-  grid.append(element("caption", "", "Prediction of the next action"));
+  grid.append(element("caption", "", caption));
   head.append(element("td"), ...parties.map(({ key, name }) => header(key, name)));
   top.append(head);
   for (const [name, ...cells] of body) {
@@ -87,8 +103,8 @@ function moments(parties, t, about, kl) {
     list.append(tr);
   }
   grid.append(top, list);
-  const box = scrolling(grid, "Prediction of the next action");
-  if (body.length > size) box.append(element("p", "aside", `KL between densities is estimated from ${about.numbers.draws} draws of the answer.`));
+  const box = scrolling(grid, caption);
+  if (body.length > size) box.append(element("p", "aside", `KL between densities is estimated from ${draws} draws of the answer.`));
   return box;
 }
 

@@ -1,0 +1,87 @@
+"""Observations that are images: which parts of an observation are, and their pixels as PNG in files and on the page."""
+
+import base64
+import binascii
+import functools
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from undelude._distributions import Parts
+
+# Least pixels of a side, and most numbers, of an array that is shown as an image.
+SIDE, MOST_OF_IMAGE = 8, 2**17
+# Images whose other form is kept, so that a flip neither packs nor unpacks the frames of an episode.
+KEPT = 1024
+HEAD = "data:image/png;base64,"
+
+
+def image_parts(world: Any) -> tuple[str, ...]:
+    """Return the names of the parts of a world's observations that are images; `""` is the only part.
+
+    They are arrays of whole numbers from 0 to 255, `[h, w]`, `[h, w, 1]` or `[h, w, 3]`.
+    """
+    spec = world.observation_spec
+    visible = getattr(world, "visible", None)
+    spaces = {} if visible is None else dict(visible.leaves)
+    parts = (spec.named or {}) if isinstance(spec, Parts) else {"": spec}
+    if not isinstance(spec, Parts) and len(spaces) == 1:
+        spaces = {"": spaces.popitem()[1]}
+    return tuple(
+        name
+        for name, part in parts.items()
+        if _is_image(part.value, spaces[name].dtype if name in spaces else getattr(part.value, "dtype", None))
+    )
+
+
+def _is_image(like: Any, dtype: Any) -> bool:
+    shape = getattr(like, "shape", ())
+    is_flat = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))
+    return is_flat and dtype == np.uint8 and min(shape[:2]) >= SIDE and int(np.prod(shape)) <= MOST_OF_IMAGE
+
+
+def png_of(x: Any) -> str:
+    """Return an image as a PNG in a data URL, without loss.
+
+    Raises:
+        ValueError: a pixel is not a whole number from 0 to 255.
+    """
+    x = np.asarray(x)
+    pixels = x.astype(np.uint8)
+    if not np.array_equal(pixels, x):
+        raise ValueError("an image of the observation has numbers that are not whole, from 0 to 255.")
+    return _packed(pixels.tobytes(), pixels.shape)
+
+
+def pixels_of(text: str, shape: Sequence[int], what: str) -> np.ndarray:
+    """Return the pixels of a PNG in a data URL; raise `ValueError`, which begins with `what`, if they do not fit."""
+    try:
+        pixels = _unpacked(text)
+    except (ValueError, OSError, SyntaxError, binascii.Error) as error:
+        raise ValueError(f"{what} must be a PNG in a data URL: {error!s:.99}") from error
+    if pixels.size != np.prod(shape) or pixels.shape[:2] != (*shape[:2],):
+        raise ValueError(f"{what} must be an image of shape {[*shape]}, not {[*pixels.shape]}.")
+    return pixels.reshape(shape)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _packed(pixels: bytes, shape: tuple[int, ...]) -> str:
+    array = np.frombuffer(pixels, np.uint8).reshape(shape)
+    out = io.BytesIO()
+    Image.fromarray(array[..., 0] if shape[2:] == (1,) else array).save(out, format="PNG")
+    return HEAD + base64.b64encode(out.getvalue()).decode()
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _unpacked(text: str) -> np.ndarray:
+    if not text.startswith(HEAD):
+        raise ValueError(f"it begins with {text[:30]!r}")
+    with Image.open(io.BytesIO(base64.b64decode(text[len(HEAD) :], validate=True)), formats=["PNG"]) as image:
+        if image.width * image.height > MOST_OF_IMAGE or image.mode not in ("L", "RGB"):
+            raise ValueError(f"it has {image.width} times {image.height} pixels of mode {image.mode}")
+        pixels = np.array(image)
+    pixels.flags.writeable = False
+    return pixels
