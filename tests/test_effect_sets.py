@@ -306,6 +306,7 @@ def test_exponentially_many_sets_stop_at_the_limit():
         (lambda g: g.front_door("A", "O", limit=0), "limit must be at least 1"),
     ],
 )
+@pytest.mark.usefixtures("no_type_checks")
 def test_wrong_questions_say_why(ask, message):
     with pytest.raises(ValueError, match=message):
         ask(FRONT_DOOR)

@@ -82,6 +82,7 @@ def test_bidirected_edge_is_a_latent_cause():
         (lambda: ud.Graph({"A": {"O": {}}}), TypeError, "hold children"),
     ],
 )
+@pytest.mark.usefixtures("no_type_checks")
 def test_wrong_graphs_say_why(make, error, message):
     with pytest.raises(error, match=message):
         make()
@@ -99,7 +100,7 @@ def test_functions_keep_the_latent_variables():
             refused()
     assert back_door(HIDDEN, "A", "O") == HIDDEN.back_door("A", "O") == ()
     assert latent_projection(HIDDEN) == ({"A": (), "O": ("A",)}, {frozenset("AO")})
-    joint = [[0.0, 0.5], [0.0, 0.5]]  # of A and O, of the expert who always wins
+    joint = np.array([[0.0, 0.5], [0.0, 0.5]])  # of A and O, of the expert who always wins
     found = bounds(HIDDEN, "O", do={"A": 0}, joint=joint, names=("A", "O"))
     np.testing.assert_allclose([found.low, found.high], [[0, 0.5], [0.5, 1]], atol=1e-9)
     with pytest.raises(ValueError, match="Theta is latent in the graph, and cannot be counted"):
@@ -308,6 +309,7 @@ def test_notebook_draws_latents_and_bidirected_edges():
     assert "Latent: Θ." in MODEL.marginal(("A_1", "O"))._repr_html_()
 
 
+@pytest.mark.usefixtures("no_type_checks")
 def test_plot_of_a_graph():
     from matplotlib import pyplot as plt
 

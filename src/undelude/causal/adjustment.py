@@ -5,7 +5,7 @@ from itertools import islice
 
 from undelude.causal.graph import ancestors, children_of, reach, topological_order, without_arrows_from
 from undelude.causal.moral import boundary, minimal_separators
-from undelude.causal.names import AnyGraph, Names, Parents, as_graph, as_latent, as_limit, check_names
+from undelude.causal.names import AnyGraph, Names, Parents, as_graph, as_latent, check_limit, check_names
 
 
 def back_door(
@@ -172,7 +172,7 @@ def _minimal(
     limit: int | None,
 ) -> tuple[frozenset[str], ...]:
     """Return the minimal separators of `a` and `o` in the `cut` graph, the smallest first."""
-    as_limit(limit)
+    check_limit(limit)
     found = islice(minimal_separators(cut, a, o, forbidden=set(forbidden)), limit)
     return in_order(graph, found)
 

@@ -5,7 +5,7 @@ from itertools import islice
 
 from undelude.causal.adjustment import checked, in_order
 from undelude.causal.graph import children_of, reach, without_arrows_from
-from undelude.causal.names import AnyGraph, Names, Parents, as_limit
+from undelude.causal.names import AnyGraph, Names, Parents, check_limit
 
 
 def front_door(
@@ -40,7 +40,7 @@ def front_door(
     >>> front_door({"U": (), "A": ("U",), "M": ("A",), "O": ("M", "U")}, "A", "O", latent="U")
     (frozenset({'M'}),)
     """
-    as_limit(limit)
+    check_limit(limit)
     graph, starts, ends, hidden = checked(graph, a, o, latent)
     search = _Search(graph, frozenset(starts), frozenset(ends))
     candidates = search.without_back_door() - {*starts, *ends, *hidden}

@@ -33,7 +33,8 @@ class AbstractGraph(Mapping[str, tuple[str, ...]]):
         Raises:
             ValueError: a variable is latent.
 
-        >>> print(Graph({"Z": (), "A": "Z", "B": (), "O": ("A", "B")}).cpdag())
+        >>> import undelude as ud
+        >>> print(ud.Graph({"Z": (), "A": "Z", "B": (), "O": ("A", "B")}).cpdag())
         A -> O, B -> O, Z - A
         """
         return equivalence.cpdag(self)

@@ -1,7 +1,6 @@
 """Names of variables and graphs, as callers write them."""
 
 import difflib
-import math
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -120,13 +119,10 @@ def as_latent(graph: AnyGraph, latent: Names = ()) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*own, *as_names(latent))))
 
 
-def as_limit(limit: int | None) -> float:
-    """Return a number of sets to stop at; raise `ValueError` if it is below 1."""
-    if limit is None:
-        return math.inf
-    if limit < 1:
+def check_limit(limit: int | None) -> None:
+    """Raise `ValueError` unless the number of sets to stop at is 1 or more, or None."""
+    if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, or None for all sets, not {limit}.")
-    return limit
 
 
 def marked_latent(graph: Any) -> tuple[str, ...]:
