@@ -2,8 +2,8 @@
 
 The probability of a conjunction is a sum of products of factors, one for each set of nodes of the counterfactual graph
 that hidden causes connect. A factor is the distribution of an experiment if one world shows all its values; otherwise
-no experiment determines it, for variables with any number of values. A condition cancels the factors that it shares with the
-conjunction (Correa, Lee & Bareinboim, NeurIPS 2021, whose algorithms also cover given experiments).
+no experiment determines it, for variables with any number of values. A condition cancels the factors that it shares
+with the conjunction (Correa, Lee & Bareinboim, NeurIPS 2021, whose algorithms also cover given experiments).
 """
 
 import operator
