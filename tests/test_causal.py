@@ -373,7 +373,7 @@ def test_wrong_type_raises(frog: ud.CausalModel):
     with pytest.raises(TypeError, match=r"ud\.Variable objects"):
         ud.CausalModel(3)
     with pytest.raises(ValueError, match="'X' is not in the graph"):
-        ud.CausalModel(frog.variables, hidden=("X",))
+        ud.CausalModel(frog.variables, latent=("X",))
     with pytest.raises(ValueError, match="A: values"):
         ud.Variable("A", 2, table=[0.5, 0.5])
     with pytest.raises(ValueError, match="name"):

@@ -101,8 +101,8 @@ def test_any_query(data: st.DataObject) -> None:
         "compile": lambda: model.compile(a, see=b, do=c),
         "values": lambda: model.compile("X0", see=("X1",))._indices("see_values", ("X1",), see),
         "marginal": lambda: model.marginal(a),
-        "d_separated": lambda: model.d_separated(a, b, given=c, do=d),
-        "paths": lambda: [str(path) for path in model.paths(a, b, given=c, do=d)],
+        "d_separated": lambda: model.d_separated(a, b, see=c, do=d),
+        "paths": lambda: [str(path) for path in model.paths(a, b, see=c, do=d)],
         "back_door": lambda: model.back_door(a, b, latent=c),
         "identify": lambda: str(model.identify(a, do=b, see=c, latent=d)),
         "experiments": lambda: str(model.identify(a, do=b, latent=d, experiments=[c, ()])),
@@ -139,7 +139,7 @@ def test_any_model(data: st.DataObject) -> None:
     if draw(st.integers(0, 9)) == 0:
         variables.append(draw(junk))
     hidden = draw(st.one_of(st.just(()), junk))
-    model = outcome(lambda: ud.CausalModel(variables, hidden=hidden), raises=REFUSED)
+    model = outcome(lambda: ud.CausalModel(variables, latent=hidden), raises=REFUSED)
     if not isinstance(model, Exception) and model.names:
         answer = model.query(model.names[0])
         np.testing.assert_allclose(answer.sum(), 1, atol=1e-5)
@@ -163,8 +163,8 @@ def test_any_graph(data: st.DataObject) -> None:
         "ancestors": lambda: graph.ancestors(dag, a),
         "descendants": lambda: graph.descendants(dag, a),
         "mutilate": lambda: graph.mutilate(dag, a),
-        "d_separated": lambda: graph.d_separated(dag, a, b, given=c, do=d),
-        "paths": lambda: [str(path) for path in graph.paths(dag, a, b, given=c, do=d)],
+        "d_separated": lambda: graph.d_separated(dag, a, b, see=c, do=d),
+        "paths": lambda: [str(path) for path in graph.paths(dag, a, b, see=c, do=d)],
         "back_door": lambda: back_door(dag, a, b, latent=c),
         "projection": lambda: graph.latent_projection(dag, a),
         "identify": lambda: str(ud.identify(dag, a, do=b, see=c, latent=d)),

@@ -145,7 +145,7 @@ def test_separation_is_independence():
                 for given in subsets([x for x in graph if x not in (a, b)]):
                     fixed = {*given, *do} - {a, b}
                     gap = dependence(names, joint, a, b, fixed)
-                    separated = d_separated(graph, a, b, given=given, do=do)
+                    separated = d_separated(graph, a, b, see=given, do=do)
                     assert gap < 1e-14 if separated else gap > 1e-12, (graph, a, b, given, do)
                     verdicts.append(separated)
     assert 0.2 < np.mean(verdicts) < 0.8
@@ -162,14 +162,14 @@ def test_separation_agrees_with_networkx():
         shuffled = rng.permutation(list(graph)).tolist()
         cuts = np.sort(rng.integers(1, len(graph), size=3))
         a, b, given = shuffled[: cuts[0]][:2], shuffled[cuts[0] : cuts[1]][:2], shuffled[cuts[1] : cuts[2]]
-        verdicts.append(d_separated(graph, a, b, given=given))
+        verdicts.append(d_separated(graph, a, b, see=given))
         assert verdicts[-1] == (not a or not b or nx.is_d_separator(peer, set(a), set(b), set(given)))
     assert 0.2 < np.mean(verdicts) < 0.8
 
 
 def test_do_on_collider_opens_no_path():
     collider = {"A": (), "O": (), "C": ("A", "O")}
-    assert not d_separated(collider, "A", "O", given="C")
+    assert not d_separated(collider, "A", "O", see="C")
     assert d_separated(collider, "A", "O", do="C")
 
 
@@ -181,7 +181,7 @@ def test_do_separates_theta_and_action():
 def test_separation_in_a_long_chain():
     chain_ = {f"X{i}": (f"X{i - 1}",) if i else () for i in range(5000)}
     assert not d_separated(chain_, "X0", "X4999")
-    assert d_separated(chain_, "X0", "X4999", given="X2000")
+    assert d_separated(chain_, "X0", "X4999", see="X2000")
 
 
 # ----------------------------------------------------------------------------------------------------------- paths
@@ -192,7 +192,7 @@ def test_paths_print_their_arrows():
 
 
 def test_paths_name_blockers():
-    (bias, effect) = sorted(paths(M_BIAS, "A", "O", given="U"), key=lambda path: -len(path.nodes))
+    (bias, effect) = sorted(paths(M_BIAS, "A", "O", see="U"), key=lambda path: -len(path.nodes))
     assert bias == Path(("A", "U", "M", "V", "O"), ("<-", "->", "<-", "->"), blocked_by=("U", "M"))
     assert effect == Path(("A", "O"), ("->",), blocked_by=())
     assert effect.is_open
@@ -201,7 +201,7 @@ def test_paths_name_blockers():
 
 def test_descendant_opens_collider():
     graph = {"A": (), "O": (), "C": ("A", "O"), "D": ("C",)}
-    assert [path.is_open for path in paths(graph, "A", "O", given="D")] == [True]
+    assert [path.is_open for path in paths(graph, "A", "O", see="D")] == [True]
     assert [path.blocked_by for path in paths(graph, "A", "O")] == [("C",)]
 
 
@@ -215,14 +215,14 @@ def test_paths_equal_brute_force():
         graph = random_graph(rng, 6, 0.45)
         a, b, *rest = rng.permutation(list(graph)).tolist()
         given, do = rest[:2], rest[2:3]
-        found = list(paths(graph, a, b, given=given, do=do))
+        found = list(paths(graph, a, b, see=given, do=do))
         cut = mutilate(graph, do)
         assert sorted(path.nodes for path in found) == sorted(simple_paths(cut, a, b))
         for path in found:
             assert path.is_open != is_blocked(cut, path.nodes, {*given, *do})
             for x, arrow, y in zip(path.nodes, path.arrows, path.nodes[1:], strict=False):
                 assert (x in cut[y]) == (arrow == "->")
-        assert any(path.is_open for path in found) != d_separated(graph, a, b, given=given, do=do)
+        assert any(path.is_open for path in found) != d_separated(graph, a, b, see=given, do=do)
 
 
 def test_paths_are_lazy():
@@ -320,8 +320,8 @@ def test_back_door_limit():
     assert len(set(found)) == 7
     cut = {x: tuple(p for p in parents if p != "A") for x, parents in graph.items()}
     for z in found:
-        assert d_separated(cut, "A", "O", given=z)
-        assert not any(d_separated(cut, "A", "O", given=z - {x}) for x in z)
+        assert d_separated(cut, "A", "O", see=z)
+        assert not any(d_separated(cut, "A", "O", see=z - {x}) for x in z)
 
 
 # --------------------------------------------------------------------------------------------------- hidden variables
@@ -366,7 +366,7 @@ def test_districts_partition_the_names():
         lambda graph: descendants(graph, "theta"),
         lambda graph: mutilate(graph, "theta"),
         lambda graph: d_separated(graph, "theta", "O"),
-        lambda graph: d_separated(graph, "A", "O", given="theta"),
+        lambda graph: d_separated(graph, "A", "O", see="theta"),
         lambda graph: d_separated(graph, "A", "O", do=("theta",)),
         lambda graph: paths(graph, "A", "theta"),
         lambda graph: back_door(graph, "A", "O", latent="theta"),
@@ -392,9 +392,9 @@ def test_unknown_parent_raises():
     ("ask", "message"),
     [
         (lambda: d_separated(FROG, "A", ("O", "A")), "A is both on the one side and on the other side"),
-        (lambda: d_separated(FROG, "A", "O", given="O"), "O is both on the other side and given"),
+        (lambda: d_separated(FROG, "A", "O", see="O"), "O is both on the other side and given"),
         (lambda: paths(FROG, "A", "A"), "A is both on the one side and on the other side"),
-        (lambda: paths(FROG, "A", "O", given=("A",)), "A is both on the one side and given"),
+        (lambda: paths(FROG, "A", "O", see=("A",)), "A is both on the one side and given"),
         (lambda: back_door(FROG, "A", "A"), "A is both done and asked"),
         (lambda: back_door(FROG, "A", "O", latent=("A",)), "A is both done and latent"),
         (lambda: back_door(FROG, "A", "O", limit=0), "limit"),

@@ -497,10 +497,10 @@ def test_estimand_of_a_model_rejects_axes_of_other_lengths():
         for a in range(3):
             np.testing.assert_allclose(found[:, a], model.query("O", do={"A": a}), rtol=1e-5)
         with pytest.raises(ValueError, match="its axis for Z has length 3, but Z has 2 values"):
-            answer.evaluate(model.query(("A", "Z", "O")), ("Z", "A", "O"))
+            answer.evaluate(np.asarray(model.query(("A", "Z", "O"))), ("Z", "A", "O"))
         with pytest.raises(ValueError, match="its axis for A has length 2, but A has 3 values"):
-            answer.evaluate(model.query(("Z", "O", "A")), ("Z", "A", "O"))
-    swapped = identify(parents, "O", do="A").evaluate(model.query(("A", "Z", "O")), ("Z", "A", "O"))
+            answer.evaluate(np.asarray(model.query(("Z", "O", "A"))), ("Z", "A", "O"))
+    swapped = identify(parents, "O", do="A").evaluate(np.asarray(model.query(("A", "Z", "O"))), ("Z", "A", "O"))
     assert swapped.shape == (2, 2)
 
 

@@ -121,8 +121,8 @@ def test_methods_are_the_functions():
     graph = ud.Graph({"Z": (), "A": "Z", "M": "A", "O": ("M", "Z")})
     assert graph.topological_order() == ("Z", "A", "M", "O")
     assert (graph.ancestors("M"), graph.descendants("A")) == ({"M", "A", "Z"}, {"A", "M", "O"})
-    assert graph.d_separated("A", "O", given=("M", "Z"))
-    assert not graph.d_separated("A", "O", given="M")
+    assert graph.d_separated("A", "O", see=("M", "Z"))
+    assert not graph.d_separated("A", "O", see="M")
     assert graph.d_separated("Z", "A", do="A")
     assert [str(path) for path in graph.paths("A", "O", do="A")] == ["A -> M -> O"]
     assert str(graph.identify("O", do="A")) == "sum_Z P(O | A, Z) P(Z)"
@@ -142,7 +142,7 @@ def test_surgery_cuts_bidirected_edges():
         graph = random_mixed(rng, 5)
         a, b, done, *rest = (str(x) for x in rng.permutation(list(graph.directed)))
         given = (*rest[:1], done)
-        assert graph.mutilated(done).d_separated(a, b, given=given) == graph.d_separated(a, b, given=given, do=done)
+        assert graph.mutilated(done).d_separated(a, b, see=given) == graph.d_separated(a, b, see=given, do=done)
 
 
 def test_ancestral_graph():
@@ -166,7 +166,7 @@ def test_projection_keeps_separations_and_identification():
         assert found.projected() == found
         a, b, *rest = (str(x) for x in rng.permutation(kept))
         for given in oracle.subsets(rest):
-            assert found.d_separated(a, b, given=given) == graph.d_separated(a, b, given=given)
+            assert found.d_separated(a, b, see=given) == graph.d_separated(a, b, see=given)
         answers = []
         for each, latent in ((graph, [x for x in graph.observed if x not in kept]), (found, ())):
             try:
@@ -210,7 +210,7 @@ def test_markov_blanket_is_the_smallest_screen():
         graph = random_mixed(rng, 5)
         for x in graph.observed:
             rest = frozenset(graph.observed) - {x}
-            screens = [z for z in oracle.subsets(rest) if z == rest or d_separated(graph, x, rest - z, given=z)]
+            screens = [z for z in oracle.subsets(rest) if z == rest or d_separated(graph, x, rest - z, see=z)]
             assert graph.markov_blanket(x) == min(screens, key=len), (graph, x)
             sizes.add(len(min(screens, key=len)))
     assert len(sizes) > 3

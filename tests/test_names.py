@@ -55,9 +55,9 @@ def test_set_of_environments_is_refused():
 def test_set_is_taken_where_order_does_not_matter(model):
     answer = model.marginal({"A", "M", "O"}).query("O", do={"A": 1})
     np.testing.assert_array_equal(answer, model.marginal(("A", "M", "O")).query("O", do={"A": 1}))
-    hidden = ud.CausalModel(model.variables, hidden={"M", "Z"})
-    assert hidden.structure == ud.CausalModel(model.variables, hidden=("Z", "M")).structure
-    assert model.d_separated({"A"}, {"O"}, given={"M", "Z"}, do={"Z"})
+    hidden = ud.CausalModel(model.variables, latent={"M", "Z"})
+    assert hidden.structure == ud.CausalModel(model.variables, latent=("Z", "M")).structure
+    assert model.d_separated({"A"}, {"O"}, see={"M", "Z"}, do={"Z"})
     assert model.back_door("A", "O", latent={"M", "Z"}) == ()
     assert str(model.identify("O", do="A", latent={"Z"})) == str(model.identify("O", do="A", latent="Z"))
     graph = {name: frozenset(parents) for name, parents in GRAPH.items()}
@@ -102,7 +102,7 @@ def test_values_must_not_be_a_dict():
         lambda graph: back_door(graph, "A", "O"),
         lambda graph: ancestors(graph, "M"),
         lambda graph: descendants(graph, "M"),
-        lambda graph: d_separated(graph, "A", "O", given=("M", "Z")),
+        lambda graph: d_separated(graph, "A", "O", see=("M", "Z")),
         lambda graph: sorted(map(str, paths(graph, "A", "O"))),
         lambda graph: latent_projection(graph, "Z")[1],
     ],

@@ -212,7 +212,7 @@ def test_episodes_that_are_no_batch_have_no_table(bandit, episodes):
 def test_paths_in_a_notebook():
     """What blocks a path is crossed out; showing the paths takes none of them."""
     arrows = {"<T>": (), "A": ("<T>",), "C": ("A", "O"), "O": ("<T>", "A")}
-    paths = graph.paths(arrows, "A", "O", given="<T>")
+    paths = graph.paths(arrows, "A", "O", see="<T>")
     html = paths._repr_html_()
     assert 'class="path">A &rarr; O</span></th><td>open' in html
     assert "A &larr; <s>&lt;T&gt;</s> &rarr; O" in html

@@ -44,7 +44,7 @@ def figure_2(frog: CausalModel) -> list[Svg]:
             frog.graph,
             f"c  {symbol(theta)} and {symbol(a)} are seen",
             seen=(theta, a),
-            paths=tuple(frog.paths(a, o, given=theta)),
+            paths=tuple(frog.paths(a, o, see=theta)),
         ),
     ]
     return [draw_dag(panel) for panel in panels]

@@ -66,7 +66,7 @@ def to_pgmpy(model: CausalModel) -> Any:
 
     network = DiscreteBayesianNetwork()
     network.add_nodes_from(model.graph)
-    network.latents = set(model.structure.hidden)
+    network.latents = set(model.structure.latent)
     network.add_edges_from((parent, v.name) for v in model.variables for parent in v.parents)
     sizes, values_of = model.structure.sizes, model.structure.values_of
     for v in model.variables:

@@ -97,7 +97,7 @@ class AbstractEffects(AbstractQuestions):
         """
         name, x, other = self._contrast(cause, outcome, instead)
         seen, done = as_assignment("see", see), as_assignment("do", do)
-        hidden = tuple(dict.fromkeys((*as_names(latent), *self.structure.hidden)))
+        hidden = tuple(dict.fromkeys((*as_names(latent), *self.structure.latent)))
         try:
             estimand = identify(self.graph, outcome, do=(name, *done), see=tuple(seen), latent=hidden)
             estimand = dataclasses.replace(estimand, sizes=self.structure.sizes)

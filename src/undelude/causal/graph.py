@@ -189,27 +189,27 @@ def reach(neighbours: Mapping[str, Iterable[str]], start: Iterable[str]) -> froz
 # -------------------------------------------------------------------------------------------------- separation
 
 
-def d_separated(graph: AnyGraph, a: Names, b: Names, *, given: Names = (), do: Names = ()) -> bool:
-    """Return whether `given` blocks every path between `a` and `b` in the graph mutilated by `do`.
+def d_separated(graph: AnyGraph, a: Names, b: Names, *, see: Names = (), do: Names = ()) -> bool:
+    """Return whether `see` blocks every path between `a` and `b` in the graph mutilated by `do`.
 
-    Then `a` and `b` are independent given `given` under `do`. The conditioning set includes `do`, which is held fixed,
+    Then `a` and `b` are independent given `see` under `do`. The conditioning set includes `do`, which is held fixed,
     except variables in `a` or `b`. Linear in the size of the graph.
 
     Args:
         graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
         a: a name or several.
         b: a name or several.
-        given: the variables conditioned on.
+        see: the variables conditioned on.
         do: the variables intervened on.
 
     Raises:
-        ValueError: an unknown name; a name in two of `a`, `b` and `given`; a cycle.
+        ValueError: an unknown name; a name in two of `a`, `b` and `see`; a cycle.
 
     >>> frog = {"Theta": (), "A": ("Theta",), "O": ("Theta", "A")}
     >>> d_separated(frog, "Theta", "A"), d_separated(frog, "Theta", "A", do="A")
     (False, True)
     """
-    start, end, fixed, cut = _separation(as_graph(graph), a, b, given, do)
+    start, end, fixed, cut = _separation(as_graph(graph), a, b, see, do)
     children, above = children_of(cut), reach(cut, fixed)
     # A walk enters a node either against an arrow, from a child (up), or along one, from a parent (down).
     todo = [(name, True) for name in start]
@@ -231,7 +231,7 @@ def d_separated(graph: AnyGraph, a: Names, b: Names, *, given: Names = (), do: N
     return True
 
 
-def paths(graph: AnyGraph, a: str, b: str, *, given: Names = (), do: Names = ()) -> Paths:
+def paths(graph: AnyGraph, a: str, b: str, *, see: Names = (), do: Names = ()) -> Paths:
     """Yield every path between `a` and `b` in the graph mutilated by `do`, and the nodes that block it.
 
     The number of paths can be exponential; take some of them with `itertools.islice`.
@@ -240,18 +240,18 @@ def paths(graph: AnyGraph, a: str, b: str, *, given: Names = (), do: Names = ())
         graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
         a: a name.
         b: a name.
-        given: the variables conditioned on.
+        see: the variables conditioned on.
         do: the variables intervened on; they are conditioned on too, except `a` and `b`.
 
     Raises:
-        ValueError: an unknown name; a name in two of `a`, `b` and `given`; a cycle.
+        ValueError: an unknown name; a name in two of `a`, `b` and `see`; a cycle.
 
     >>> frog = {"Theta": (), "A": ("Theta",), "O": ("Theta", "A")}
     >>> [str(path) for path in paths(frog, "A", "O") if path.is_open]
     ['A <- Theta -> O', 'A -> O']
     """
     graph = as_graph(graph)
-    starts, ends, fixed, cut = _separation(graph, a, b, given, do)
+    starts, ends, fixed, cut = _separation(graph, a, b, see, do)
     if len(starts) != 1 or len(ends) != 1:
         raise ValueError(f"paths takes one name on either side, not {starts} and {ends}; call it for each pair.")
     (start,), (end,) = starts, ends
@@ -297,11 +297,11 @@ def paths(graph: AnyGraph, a: str, b: str, *, given: Names = (), do: Names = ())
 
 
 def _separation(
-    graph: Parents, a: Names, b: Names, given: Names, do: Names
+    graph: Parents, a: Names, b: Names, see: Names, do: Names
 ) -> tuple[tuple[str, ...], tuple[str, ...], frozenset[str], Parents]:
     """Return `a` and `b` as tuples, the conditioning set, and the mutilated graph."""
     topological_order(graph)  # Raises on a cycle.
-    start, end, seen = check_names(graph, {"on the one side": a, "on the other side": b, "given": given})
+    start, end, seen = check_names(graph, {"on the one side": a, "on the other side": b, "seen": see})
     (done,) = check_names(graph, {"done": do})
     return start, end, frozenset((*seen, *done)) - {*start, *end}, mutilate(graph, done)
 

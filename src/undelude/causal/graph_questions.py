@@ -72,33 +72,33 @@ class AbstractGraph(Mapping[str, tuple[str, ...]]):
         """
         return equivalence.equivalent(self, other)
 
-    def d_separated(self, a: Names, b: Names, *, given: Names = (), do: Names = ()) -> bool:
-        """Return whether `given` d-separates `a` and `b` in the graph mutilated by `do`.
+    def d_separated(self, a: Names, b: Names, *, see: Names = (), do: Names = ()) -> bool:
+        """Return whether `see` d-separates `a` and `b` in the graph mutilated by `do`.
 
         Args:
             a: a name or several.
             b: a name or several.
-            given: the variables conditioned on.
+            see: the variables conditioned on.
             do: the variables intervened on; they are conditioned on too, except variables in `a` or `b`.
 
         Raises:
-            ValueError: an unknown name; a name in two of `a`, `b` and `given`.
+            ValueError: an unknown name; a name in two of `a`, `b` and `see`.
         """
-        return graph.d_separated(self, a, b, given=given, do=do)
+        return graph.d_separated(self, a, b, see=see, do=do)
 
-    def paths(self, a: str, b: str, *, given: Names = (), do: Names = ()) -> Paths:
+    def paths(self, a: str, b: str, *, see: Names = (), do: Names = ()) -> Paths:
         """Yield the paths between `a` and `b` in the graph mutilated by `do`, and the nodes that block each.
 
         Args:
             a: a name.
             b: a name.
-            given: the variables conditioned on.
+            see: the variables conditioned on.
             do: the variables intervened on; they are conditioned on too, except `a` and `b`.
 
         Raises:
             ValueError: as for `d_separated`.
         """
-        return graph.paths(self, a, b, given=given, do=do)
+        return graph.paths(self, a, b, see=see, do=do)
 
     def back_door(self, a: str, o: str, *, latent: Names = (), limit: int | None = None) -> tuple[frozenset[str], ...]:
         """Return the minimal sets Z with `P(o | do(a)) = sum_z P(o | a, z) P(z)` (Pearl 2009, Definition 3.3.1).

@@ -199,7 +199,7 @@ def explanation(
         f"{hidden}: an association may be due to {set_by} or to the hidden causes, and the data do not tell which. "
         f"(Hedge for {reduced}: {_forests(hedge, order)}.) "
         f"Observe the hidden variables ({_in_words(reached, order, ',')}), set {set_by} in an experiment, or learn a "
-        "model that includes the hidden variables."
+        "model that includes the hidden variables; `bounds` returns what the data do tell."
     )
 
 

@@ -212,7 +212,7 @@ def _exchange(
     """Move variables from `see` to `do` while rule 2 of the do-calculus permits it (first line of IDC)."""
     for name in sorted(z):
         cut = without_arrows_from(mutilate(graph, x), (name,))
-        if d_separated(cut, y, (name,), given=x | z - {name}):
+        if d_separated(cut, y, (name,), see=x | z - {name}):
             more, fewer = x | {name}, z - {name}
             record.rule_2(Probability(y, z, x), Probability(y, fewer, more), y, {name}, x, fewer)
             return _exchange(graph, y, more, fewer, record)
@@ -260,7 +260,7 @@ def _adjustment(
     within = {name: tuple(p for p in graph[name] if p not in experiment) for name in graph if name not in experiment}
     done = (x - experiment) & ancestors(mutilate(within, x - experiment), y | z)
     query = Probability(y, z, done | experiment)
-    if d_separated(without_arrows_from(within, done), y, done, given=z):
+    if d_separated(without_arrows_from(within, done), y, done, see=z):
         return _Adjustment(query, done, Probability(y, done | z, experiment))
     if not z and len(y) == len(done) == 1:
         for adjusted in back_door(within, *done, *y, latent=hidden, limit=64)[:1]:

@@ -13,11 +13,11 @@ class Instrument(NamedTuple):
 
     Attributes:
         name: the instrument.
-        given: the conditioning set; empty for an instrument as it stands.
+        see: the conditioning set; empty for an instrument as it stands.
     """
 
     name: str
-    given: frozenset[str]
+    see: frozenset[str]
 
 
 def instruments(graph: AnyGraph, a: str, o: str, *, latent: Names = ()) -> tuple[Instrument, ...]:
@@ -49,7 +49,7 @@ def instruments(graph: AnyGraph, a: str, o: str, *, latent: Names = ()) -> tuple
 
     >>> graph = {"U": (), "W": (), "Z": ("W",), "A": ("Z", "U"), "O": ("A", "U", "W")}
     >>> instruments(graph, "A", "O", latent="U")
-    (Instrument(name='Z', given=frozenset({'W'})),)
+    (Instrument(name='Z', see=frozenset({'W'})),)
     """
     parents, starts, ends, hidden = checked(graph, a, o, latent)
     if len(starts) != 1 or len(ends) != 1:
@@ -63,6 +63,6 @@ def instruments(graph: AnyGraph, a: str, o: str, *, latent: Names = ()) -> tuple
     for z in parents:
         if z not in forbidden:
             given = next(minimal_separators(cut, ends, (z,), forbidden=forbidden - {*ends}), None)
-            if given is not None and not d_separated(cut, z, starts, given=given):
+            if given is not None and not d_separated(cut, z, starts, see=given):
                 found.append(Instrument(z, given))
     return tuple(found)

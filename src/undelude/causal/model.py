@@ -42,7 +42,7 @@ class CausalModel(AbstractEffects):
 
     Args:
         variables: the variables, in any order; a `ud.Equation` stands for a variable and its noise.
-        hidden: the names that a marginal hides, which `marginal` sets; None if the model is not a marginal.
+        latent: the names that a marginal hides, which `marginal` sets; None if the model is not a marginal.
 
     Raises:
         ValueError: a repeated name, an unknown parent, a cycle, a table whose axes do not fit the parents.
@@ -61,7 +61,7 @@ class CausalModel(AbstractEffects):
     tables: tuple[Float[Array | np.ndarray, "..."], ...]
     structure: Structure = eqx.field(static=True)
 
-    def __init__(self, variables: Iterable[Variable | Equation], *, hidden: Names | None = None):
+    def __init__(self, variables: Iterable[Variable | Equation], *, latent: Names | None = None):
         if not isinstance(variables, Iterable):
             raise TypeError(f"a CausalModel takes several ud.Variable objects, not {variables!r:.99}.")
         parts = tuple(variables)
@@ -77,12 +77,12 @@ class CausalModel(AbstractEffects):
         self.tables = tuple(v.table for v in variables)
         parents = {v.name: v.parents for v in variables}
         graph.topological_order(parents)  # Raises on an unknown parent and on a cycle.
-        (hidden_names,) = check_names(parents, {"hidden": () if hidden is None else hidden})
+        (latent_names,) = check_names(parents, {"latent": () if latent is None else latent})
         self.structure = Structure(
             tuple(v.values for v in variables),
             tuple(parents.items()),
-            tuple(name for name in parents if name in hidden_names),
-            is_marginal=hidden is not None,
+            tuple(name for name in parents if name in latent_names),
+            is_marginal=latent is not None,
         )
         for v in variables:
             shape = tuple(sizes[name] for name in (*v.parents, v.name))
@@ -96,28 +96,28 @@ class CausalModel(AbstractEffects):
         return of_model(self)
 
     def __repr__(self) -> str:
-        hidden = self.structure.hidden
+        latent = self.structure.latent
         mechanisms = (f"{name} | {' '.join(parents)}" if parents else name for name, parents in self.graph.items())
-        known = f"; hidden: {listed(hidden) or 'nothing'}" if self.structure.is_marginal else ""
+        known = f"; latent: {listed(latent) or 'nothing'}" if self.structure.is_marginal else ""
         return f"CausalModel({', '.join(mechanisms)}{known})"
 
     @property
     def graph(self) -> Graph:
-        """The graph: the parents of each variable, by name; hidden variables are latent."""
+        """The graph: the parents of each variable, by name."""
         return self.structure.graph
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the variables that are not hidden."""
-        return tuple(name for name in self.graph if name not in self.structure.hidden)
+        """The names of the variables that are not latent."""
+        return tuple(name for name in self.graph if name not in self.structure.latent)
 
     @property
     def variables(self) -> tuple[Variable, ...]:
-        """The variables and their mechanisms, including hidden variables."""
+        """The variables and their mechanisms, including latent ones."""
         return tuple(self._variable(i) for i in range(len(self.tables)))
 
     def __getitem__(self, name: str) -> Variable:
-        """Return a variable by its name; raise `ValueError` if it is unknown or hidden."""
+        """Return a variable by its name; raise `ValueError` if it is unknown or latent."""
         self.structure.check_observed((name,))
         return self._variable(self.structure.place[name])
 
@@ -219,8 +219,8 @@ class CausalModel(AbstractEffects):
                 values[child.name] = 1
                 log_factor += log_largest
         if children:
-            hidden = self.structure.hidden if self.structure.is_marginal else None
-            model = CausalModel((*model.variables, *children), hidden=hidden)
+            latent = self.structure.latent if self.structure.is_marginal else None
+            model = CausalModel((*model.variables, *children), latent=latent)
         done: dict[str, Any] = {name: x for name, x in do.items() if name not in mechanisms}
         x, log_scale = model._sum(asked, values, done)
         return x, log_scale + log_factor
@@ -247,7 +247,7 @@ class CausalModel(AbstractEffects):
             )
 
     def marginal(self, names: Names) -> "CausalModel":
-        """Return the model with all variables but `names` hidden, as known to an observer of `names` alone.
+        """Return the model with all variables but `names` latent, as known to an observer of `names` alone.
 
         Such an observer knows the graph and the distribution of `names`, but no mechanism. So the marginal answers
         every query without `do`. It answers a query with `do` if the distribution of `names` determines the effect,
@@ -257,13 +257,13 @@ class CausalModel(AbstractEffects):
         A compiled query returns nan there. Nothing is checked while the tables are traced.
 
         Args:
-            names: the variables that are not hidden.
+            names: the variables that are not latent.
 
         Raises:
             ValueError: an unknown name.
         """
         kept = self.structure.check_observed(as_names(names))
-        return CausalModel(self.variables, hidden=[name for name in self.graph if name not in kept])
+        return CausalModel(self.variables, latent=[name for name in self.graph if name not in kept])
 
     def _of(self, variables: Iterable[Variable]) -> "CausalModel":
         """Return a model of other variables."""
@@ -297,38 +297,38 @@ class CausalModel(AbstractEffects):
 
     # --------------------------------------------------------------------------------------------------- the graph
 
-    def d_separated(self, a: Names, b: Names, *, given: Names = (), do: Names = ()) -> bool:
-        """Return whether `given` d-separates `a` and `b` in the graph mutilated by `do`.
+    def d_separated(self, a: Names, b: Names, *, see: Names = (), do: Names = ()) -> bool:
+        """Return whether `see` d-separates `a` and `b` in the graph mutilated by `do`.
 
         Args:
             a: a name or several.
             b: a name or several.
-            given: the variables conditioned on.
+            see: the variables conditioned on.
             do: the variables intervened on; they are conditioned on too, except variables in `a` or `b`.
 
         Raises:
-            ValueError: an unknown name; a name in two of `a`, `b` and `given`.
+            ValueError: an unknown name; a name in two of `a`, `b` and `see`.
 
         >>> import undelude as ud
         >>> frog = ud.tasks.prize_or_frog().causal_model()
         >>> frog.d_separated("Theta", "A_1"), frog.d_separated("Theta", "A_1", do="A_1")
         (False, True)
         """
-        return graph.d_separated(self.graph, as_names(a), as_names(b), given=as_names(given), do=as_names(do))
+        return graph.d_separated(self.graph, as_names(a), as_names(b), see=as_names(see), do=as_names(do))
 
-    def paths(self, a: str, b: str, *, given: Names = (), do: Names = ()) -> Paths:
+    def paths(self, a: str, b: str, *, see: Names = (), do: Names = ()) -> Paths:
         """Yield the paths between `a` and `b` in the graph mutilated by `do`, and the nodes that block each.
 
         Args:
             a: a name.
             b: a name.
-            given: the variables conditioned on.
+            see: the variables conditioned on.
             do: the variables intervened on; they are conditioned on too, except `a` and `b`.
 
         Raises:
-            ValueError: an unknown name; a name in two of `a`, `b` and `given`.
+            ValueError: an unknown name; a name in two of `a`, `b` and `see`.
         """
-        return graph.paths(self.graph, a, b, given=as_names(given), do=as_names(do))
+        return graph.paths(self.graph, a, b, see=as_names(see), do=as_names(do))
 
     def back_door(self, a: str, o: str, *, latent: Names = (), limit: int | None = None) -> tuple[frozenset[str], ...]:
         """Return the minimal sets Z with `P(o | do(a)) = sum_z P(o | a, z) P(z)` (Pearl 2009, Definition 3.3.1).
@@ -375,7 +375,7 @@ class CausalModel(AbstractEffects):
         ...
         undelude.causal.hedge.NotIdentifiable: ...
         """
-        latent = tuple(dict.fromkeys((*as_names(latent), *self.structure.hidden)))
+        latent = tuple(dict.fromkeys((*as_names(latent), *self.structure.latent)))
         estimand = identify(self.graph, asked, do=do, see=see, latent=latent, experiments=experiments)
         return dataclasses.replace(estimand, sizes=self.structure.sizes)
 

@@ -286,7 +286,7 @@ class AbstractQuestions(eqx.Module):
         [0.  0.5] [0.5 1. ]
         """
         do = as_assignment("do", do)
-        latent = tuple(dict.fromkeys((*as_names(latent), *self.structure.hidden)))
+        latent = tuple(dict.fromkeys((*as_names(latent), *self.structure.latent)))
         check_names(self.graph, {"latent": latent, "asked": asked, "done": tuple(do)})
         names = [name for name in self.graph if name not in latent]
         places = {name: index(name, self.structure.values_of[name], x) for name, x in do.items()}

@@ -18,20 +18,20 @@ class Structure:
     Attributes:
         values: the values of each variable, in the order of `parents`.
         parents: `(name, parents)` of each variable.
-        hidden: the names that a marginal hides, in the order of `parents`.
+        latent: the names that a marginal hides, in the order of `parents`.
         is_marginal: whether queries with `do` are answered from the distribution of the observed variables alone, as
             those of `CausalModel.marginal` are, and not from the mechanisms.
     """
 
     values: tuple[tuple[Hashable, ...], ...]
     parents: tuple[tuple[str, tuple[str, ...]], ...]
-    hidden: tuple[str, ...] = ()
+    latent: tuple[str, ...] = ()
     is_marginal: bool = False
 
     @functools.cached_property
     def graph(self) -> Graph:
         """The graph, in which hidden variables are latent."""
-        return Graph(dict(self.parents), latent=self.hidden)
+        return Graph(dict(self.parents), latent=self.latent)
 
     @functools.cached_property
     def place(self) -> dict[str, int]:
@@ -52,8 +52,8 @@ class Structure:
         """Return the names without repetition; raise `ValueError` if one is unknown or hidden."""
         (names,) = check_names(self.graph, {"asked": names})
         for name in names:
-            if name in self.hidden:
-                raise ValueError(f"{name} is hidden in this marginal; query the model that the marginal comes from.")
+            if name in self.latent:
+                raise ValueError(f"{name} is latent in this marginal; query the model that the marginal comes from.")
         return names
 
     @functools.lru_cache(maxsize=1024)  # noqa: B019, structures are small.
@@ -65,7 +65,7 @@ class Structure:
         """
         if not (do and self.is_marginal and (asked or see)):
             return None
-        return identify(self.graph, asked or see, do=do, see=see if asked else (), latent=self.hidden)
+        return identify(self.graph, asked or see, do=do, see=see if asked else (), latent=self.latent)
 
     @functools.lru_cache(maxsize=1024)  # noqa: B019, structures are small.
     def terms(self, asked: tuple[str, ...], see: tuple[str, ...], do: tuple[str, ...]) -> Terms:
