@@ -39,8 +39,8 @@ class Episodes(VecEnv):
     """A `TaskVectorEnv` as Stable-Baselines3 takes it. The end after T rounds is the end: no value comes after it."""
 
     def __init__(self, envs: TaskVectorEnv):
-        super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
         self.envs, self.actions = envs, np.zeros(0)
+        super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
 
     def reset(self) -> Any:
         return self.envs.reset(seed=0)[0]

@@ -1,5 +1,6 @@
 """A GRU in PyTorch, taught counterfactually by `undelude.torch.teach`: a peer of the suite (`suite_peers.py`)."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from undelude._cli.suite_options import TrainSuite
 from undelude._cli.suite_train import config_of
 from undelude._distributions import Block, Parts, Spec, Symbols
 from undelude._versioned_tasks import find_task
-from undelude.torch._predictions import is_given, predicted_parts
+from undelude.torch._predictions import is_given, predicted_parts, prediction
 
 NAME = "PyTorch GRU, counterfactual"
 ABOUT = f"A GRU of 64 units in PyTorch {torch.__version__}, taught by undelude.torch.teach, 500 updates on each task."
@@ -100,15 +101,15 @@ def learn(process: Any, task: str, seed: int, *, few: bool) -> tuple[Any, dict[s
     torch.manual_seed(seed)
     net = Net(process.specs)
     teaching = ud.Counterfactual(observation_weight=config.observation_weight)
-    player, optimizer, key = (
-        undelude.torch.host_agent(net, process),
+    acting, optimizer, key = (
+        player(net, process),
         decaying(net, LEARNING_RATE, steps),
         jax.random.key(seed),
     )
     for update in range(0, steps, EACH):
         # A round in Python takes as long for 1,000 episodes as for 100, so that ten batches are played at a time.
         episodes = ud.rollout(
-            process, player, key=jax.random.fold_in(key, update), num_episodes=EACH * config.batch_size
+            process, acting, key=jax.random.fold_in(key, update), num_episodes=EACH * config.batch_size
         )
         run = undelude.torch.teach(
             process,
@@ -128,9 +129,26 @@ def learn(process: Any, task: str, seed: int, *, few: bool) -> tuple[Any, dict[s
     return net.state_dict(), {"episodes": played, "rounds": played * process.num_rounds} | losses
 
 
+def player(net: Net, process: Any) -> ud.HostAgent:
+    """Return the network as an agent that predicts observations from its memory, and not from the whole history."""
+
+    def predict_observation(m: Any, a: Any) -> Any:
+        with torch.no_grad():
+            done = torch.cat([features(process.specs[0], a), torch.ones(m.num_episodes, 1)], -1)
+            assert net.observation is not None
+            return prediction(
+                process.specs[1], net.observation(torch.tanh(m.memory + net.chosen(done))), m.num_episodes
+            )
+
+    read = undelude.torch.host_agent(net, process)
+    return (
+        read if read.predict_observation is None else dataclasses.replace(read, predict_observation=predict_observation)
+    )
+
+
 def agent(process: Any, task: str) -> ud.HostAgent:
     """Return the network that was taught on a task, for `undelude suite run suite_gru:agent`."""
     check_playable(process)
     net = Net(process.specs)
     net.load_state_dict(kept("torch-gru", task))
-    return undelude.torch.host_agent(net, process)
+    return player(net, process)

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from undelude._cli import main
@@ -36,7 +37,7 @@ def features(spec: Spec, x: Any) -> torch.Tensor:
     if isinstance(spec, Parts):
         assert spec.named is not None
         return torch.cat([features(part, x[name]) for name, part in spec.named.items()], -1)
-    x = torch.as_tensor(x)
+    x = x if isinstance(x, torch.Tensor) else torch.tensor(np.asarray(x))
     if isinstance(spec, Symbols | Block):
         hot = torch.eye(spec.n)[x.long().clamp(0, spec.n - 1)] * ((x >= 0) & (x < spec.n)).unsqueeze(-1)
         return hot.flatten(-2) if isinstance(spec, Block) else hot
