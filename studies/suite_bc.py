@@ -36,7 +36,7 @@ class Demonstrations:
         rounds = np.concatenate([features(spec, x).numpy() for spec, x in zip(specs, rows[:2], strict=True)], -1)
         first = read(specs, None, rows[2], num_episodes)
         zeros = np.zeros((num_episodes, WINDOW - 1, first.shape[-1]), np.float32)
-        # Row t + WINDOW - 1 is what was last seen before action t.
+        # Row t + WINDOW - 1 is the last round before action t.
         self.vectors, self.actions = np.concatenate([zeros, first[:, None], rounds], 1), rows[0]
         self.places = np.argwhere(np.asarray(played.mask))
         self.rng = np.random.default_rng(seed)

@@ -107,7 +107,7 @@ def learn(process: Any, task: str, seed: int, *, few: bool) -> tuple[Any, dict[s
         jax.random.key(seed),
     )
     for update in range(0, steps, EACH):
-        # A round in Python takes as long for 1,000 episodes as for 100, so that ten batches are played at a time.
+        # The loop in Python takes most of the time of a round, so that ten batches are played at a time.
         episodes = ud.rollout(
             process, acting, key=jax.random.fold_in(key, update), num_episodes=EACH * config.batch_size
         )

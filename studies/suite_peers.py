@@ -5,8 +5,8 @@
     OMP_NUM_THREADS=1 python studies/suite_peers.py torch-gru       or recurrent-ppo, imitation-bc
     python studies/suite_peers.py torch-gru --tasks frog-v1 --few   a trial: two updates, 16 episodes
 
-What is trained is kept in runs/peers, so that the same command goes on after an interruption. Each peer is a module
-with `learn(process, task, seed, few)`, which returns what is kept, and `agent(process, task)` for `undelude suite run`.
+Weights are stored in runs/peers, so that the same command goes on after an interruption. Each peer is a module with
+`learn(process, task, seed, few)`, which returns weights and costs, and `agent(process, task)` for `undelude suite run`.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def size(spec: Spec) -> int:
 
 
 def kept(peer: str, task: str) -> Any:
-    """Return what a peer has learned on a task.
+    """Return the stored weights of a peer on a task.
 
     Raises:
         FileNotFoundError: it was not trained there.
@@ -63,7 +63,7 @@ def kept(peer: str, task: str) -> Any:
 
 
 def train(peer: str, task: VersionedTask, seed: int, *, few: bool) -> None:
-    """Train a peer on a task, unless that was done, and keep what it learned and what that cost."""
+    """Train a peer on a task and store its weights and costs, unless they are stored already."""
     file, log = FOLDER / peer / f"{task.short_id}.pt", FOLDER / peer / LOG
     costs = json.loads(log.read_text()) if log.exists() else {}
     if task.short_id in costs:

@@ -1,4 +1,4 @@
-"""The peers of the suite: what they read and predict, what they decline, and that training goes on where it stopped."""
+"""The peers of the suite read their own actions, decline by name, and go on after an interruption."""
 
 import json
 import sys

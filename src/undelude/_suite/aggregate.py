@@ -23,7 +23,7 @@ CLEARLY = 8.0
 RESAMPLES, LEVEL = 2000, 0.95
 
 
-# Kinds of agents, in the order of tables: exact inference, what undelude taught, and all others by what they are.
+# Kinds of agents, in the order of tables: exact inference, networks that undelude taught, and all others.
 Group: TypeAlias = Literal["exact", "taught", "others"]
 GROUPS: tuple[Group, ...] = ("exact", "taught", "others")
 
@@ -71,7 +71,7 @@ class Standing:
 
     @property
     def group(self) -> Group:
-        """The kind of the agent, by what was run: `exact:do`, a folder of taught runs, or `package.module:agent`."""
+        """The kind of the agent, by its source: `exact:do`, a folder of taught runs, or `package.module:agent`."""
         return group_of(self.results[0].source)
 
     @property
