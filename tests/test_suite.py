@@ -446,7 +446,7 @@ def test_page_of_many_agents_tells_each_task(tmp_path):
     cells = re.findall(r"<td class=.(\w+). title=.(\S+): \w+.>(.)<span>(\S*)</span>", row)
     assert [cell[1] for cell in cells] == [task.short_id for task in SUITE.values()]
     assert ("deluded", "frog-v1", "▲", "3.5") in cells
-    assert ("none", "bandit-v1", "–", "") in cells
+    assert ("none", "bandit-v1", "\N{EN DASH}", "") in cells
     assert ("sober", "grid-v1", "●", "0.12") in cells
     tables = re.findall(r"<details>.*?</details>", page, re.DOTALL)
     assert len(tables) == len(SUITE)

@@ -25,7 +25,7 @@ HEADINGS: dict[Group, str] = {
     "others": "Other libraries, and agents of your own",
 }
 # A sign for each verdict, so that a table is read without its colours.
-SIGNS = {"sober": "●", "deluded": "▲", "neither": "◆", "agree": "=", "undecided": "?", "unknown": "?"}
+SIGNS: dict[str, str] = {"sober": "●", "deluded": "▲", "neither": "◆", "agree": "=", "undecided": "?", "unknown": "?"}
 
 
 def baselines() -> list[Result]:
@@ -108,7 +108,7 @@ def render(standings: Sequence[Standing]) -> str:
         more_style=Markup(source.joinpath("leaderboard.css").read_text(encoding="utf-8")),
         standings=standings,
         groups={HEADINGS[group]: found for group in GROUPS if (found := [x for x in standings if x.group == group])},
-        signs={WORDS[kind].lower(): sign for kind, sign in SIGNS.items() if kind in shown},
+        signs={word.lower(): SIGNS[kind] for kind, word in WORDS.items() if kind in shown},
         tasks=list(SUITE.values()),
         scored={task: span(task) is not None for task in SUITE},
         cells=cells,
