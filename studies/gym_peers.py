@@ -39,8 +39,8 @@ class Episodes(VecEnv):
     """A `TaskVectorEnv` as Stable-Baselines3 takes it. The end after T rounds is the end: no value comes after it."""
 
     def __init__(self, envs: TaskVectorEnv):
-        super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
         self.envs, self.actions = envs, np.zeros(0)
+        super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
 
     def reset(self) -> Any:
         return self.envs.reset(seed=0)[0]
@@ -82,16 +82,16 @@ class UntilSpent(BaseCallback):
 
 
 def policy_in_python(
-    model: RecurrentPPO, seen: Callable[[Any, Any, int], Any], predicted: Callable[[Any], Any]
+    policy: Any, seen: Callable[[Any, Any, int], Any], predicted: Callable[[Any], Any]
 ) -> ud.HostAgent:
     """Return a policy of RecurrentPPO, which samples its actions.
 
     Args:
-        model: the policy.
+        policy: of a `RecurrentPPO`.
         seen: `(a, o, num_episodes)` to what the policy reads.
         predicted: the distribution of Torch to a prediction of `ud.HostAgent`.
     """
-    policy, shape = model.policy, model.policy.lstm_hidden_state_shape
+    shape = policy.lstm_hidden_state_shape
 
     def reset(num_episodes: int) -> Any:
         zeros = torch.zeros(shape[0], num_episodes, shape[2])
@@ -118,7 +118,7 @@ def as_host_agent(process: ud.InteractionProcess, model: RecurrentPPO) -> ud.Hos
         probs = distribution.probs.double().numpy()
         return probs / probs.sum(-1, keepdims=True)
 
-    return policy_in_python(model, seen, predicted)
+    return policy_in_python(model.policy, seen, predicted)
 
 
 def measure(process: ud.InteractionProcess, agent: Any, num_episodes: int) -> ud.Certificate:

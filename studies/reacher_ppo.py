@@ -82,7 +82,7 @@ def as_host_agent(model: RecurrentPPO) -> ud.HostAgent:
     def predicted(normal: Any) -> ud.Normal:
         return ud.Normal(*(jax.numpy.asarray(x.numpy()) for x in (normal.mean, normal.stddev)))
 
-    return policy_in_python(model, seen, predicted)
+    return policy_in_python(model.policy, seen, predicted)
 
 
 def load(file: Path) -> ud.HostAgent:

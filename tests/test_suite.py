@@ -381,6 +381,24 @@ def test_unknown_tasks_make_a_result_incomplete():
     assert second.not_run == (BANDIT.id,)
 
 
+def test_agents_are_in_groups():
+    """What is best stands first among its kind: an agent of one's own never hides the references."""
+    sources = {
+        "exact": ("exact:do",),
+        "taught": ("runs/gru", "/a b/runs", r"C:\runs\gru"),
+        "others": ("mine:f", "a.b:c.d"),
+    }
+    for group, names in sources.items():
+        assert [aggregate.group_of(name) for name in names] == [group] * len(names)
+    runs = [dataclasses.replace(all_at(x, agent=f"gru {x}"), source=f"runs/{x}") for x in (0.2, 0.9)]
+    standings = aggregate.standings([all_at(2.0), *runs, *leaderboard.baselines()])
+    own = [x.agent for x in standings if x.agent.startswith(("exact", "gru 0"))]
+    assert own == ["exact do", "exact committed", "exact see", "gru 0.9", "gru 0.2"]
+    groups = [x.group for x in standings]
+    assert groups == sorted(groups, key=aggregate.GROUPS.index)
+    assert next(x for x in standings if x.group == "others").agent == "mine"
+
+
 def test_same_seed_twice_is_refused():
     with pytest.raises(ValueError, match="two results of seed 1 of 'mine'"):
         aggregate.standings([all_at(0.1, seed=1), all_at(0.2, seed=1)])
@@ -410,6 +428,33 @@ def test_page_stands_alone_and_names_everything(tmp_path):
     assert all(task.short_id in page for task in SUITE.values())
     assert "incomplete" in page
     assert page.index("exact do") < page.index("exact see") < page.index("&lt;mine&gt;")
+
+
+def test_page_of_many_agents_tells_each_task(tmp_path):
+    """The table of all tasks has a sign and a distance for each agent, and each task has a table of its numbers."""
+    tasks = {**all_at(0.5, kl=0.125).tasks, BANDIT.id: declined(BANDIT.id), FROG.id: played(0.1, 3.5, "deluded")}
+    many = [result_of(tasks, agent=f"agent {i}") for i in range(22)]
+    exact = [aggregate.baseline(f"exact-{name}") for name in ("do", "see")]
+    leaderboard.write_page(tmp_path / "x.html", aggregate.standings([*exact, *many]))
+    page = (tmp_path / "x.html").read_text()
+    matrix = page.partition('class="wide matrix"')[2].partition("</table>")[0]
+    [row] = re.findall(r">agent 7</th>(.*?)</tr>", matrix, re.DOTALL)
+    cells = re.findall(r"<td class=.(\w+). title=.(\S+): \w+.>(.)<span>(\S*)</span>", row)
+    assert [cell[1] for cell in cells] == [task.short_id for task in SUITE.values()]
+    assert ("deluded", "frog-v1", "▲", "3.5") in cells
+    assert ("none", "bandit-v1", "\N{EN DASH}", "") in cells
+    assert ("sober", "grid-v1", "●", "0.12") in cells
+    tables = re.findall(r"<details>.*?</details>", page, re.DOTALL)
+    assert len(tables) == len(SUITE)
+    assert all(table.count("<tr>") == 1 + len(exact) + len(many) for table in tables)
+    headings = [
+        page.index(f'colspan="8">{heading}<') for heading in ("Exact agents", "Other libraries, and agents of your own")
+    ]
+    assert headings == sorted(headings)
+    assert "Networks taught by undelude" not in page  # There are none.
+    legend = page.partition("below the sign of the verdict: ")[2].partition("declines")[0]
+    assert "● sober, ▲ deluded, " in legend
+    assert "neither" not in legend
 
 
 def test_results_of_other_definitions_and_trials_are_refused(tmp_path):

@@ -66,6 +66,27 @@ def runs(process):
     }
 
 
+class Indifferent(nn.Module):
+    """A network for Kuhn poker that learns how often each symbol comes."""
+
+    def __init__(self):
+        super().__init__()
+        self.action, self.observation = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(17))
+
+    def forward(self, a, marks, o, opening):
+        assert opening.shape == a.shape[:1]
+        B, n = a.shape
+        return self.action + torch.zeros(B, n + 1, 2), self.observation + torch.zeros(B, n, 17)
+
+
+def test_network_acts_if_nature_opens():
+    """It predicts observations and not the opening, and a rollout takes predictions of all of them or none."""
+    kuhn = ud.tasks.kuhn()
+    run = ut.teach(kuhn, Indifferent(), ud.Counterfactual(), key=KEY, steps=1, batch_size=4)
+    assert run.metrics[0]["observation_loss"] > 0
+    assert ud.rollout(kuhn, run.agent, key=KEY, num_episodes=4).actions.shape == (4, 2)
+
+
 def test_counterfactual_teaching_is_sober_and_cloning_is_not(process, runs):
     reports = {
         name: ud.certify(process, run.agent, key=KEY, num_episodes=512, baselines=False) for name, run in runs.items()

@@ -5,7 +5,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from jaxtyping import Float
 from undelude._certificate.quantity import Quantity
 from undelude._certificate.verdict import Kind
 from undelude._files import json_object
+from undelude._suite.contestants import EXACT
 from undelude._suite.results import Result, parse_result
 from undelude._versioned_tasks import SUITE
 
@@ -21,6 +22,10 @@ CLEARLY = 8.0
 # Resamples of a bootstrap, and the level of its interval.
 RESAMPLES, LEVEL = 2000, 0.95
 
+
+# Kinds of agents, in the order of tables: exact inference, networks that undelude taught, and all others.
+Group: TypeAlias = Literal["exact", "taught", "others"]
+GROUPS: tuple[Group, ...] = ("exact", "taught", "others")
 
 # From rows of numbers to a number for each row.
 Statistic: TypeAlias = Callable[[np.ndarray], np.ndarray]
@@ -63,6 +68,11 @@ class Standing:
     def num_seeds(self) -> int:
         """The number of training seeds."""
         return len(self.results)
+
+    @property
+    def group(self) -> Group:
+        """The kind of the agent, by its source: `exact:do`, a folder of taught runs, or `package.module:agent`."""
+        return group_of(self.results[0].source)
 
     @property
     def is_complete(self) -> bool:
@@ -117,7 +127,7 @@ def normalised(task: str, reward: Quantity) -> Quantity:
 
 
 def standings(results: Sequence[Result]) -> list[Standing]:
-    """Return the standing of each agent, the best first: complete ones before others, then by score.
+    """Return the standing of each agent: by group, and in it the best first, complete ones before others.
 
     Raises:
         ValueError: two results are of the same agent and training seed.
@@ -130,7 +140,24 @@ def standings(results: Sequence[Result]) -> list[Standing]:
             raise ValueError(f"there are two results {seed} of {result.agent!r}: give each agent a --name of its own.")
         others.append(result)
     found = [standing(group) for group in by_agent.values()]
-    return sorted(found, key=lambda x: (not x.is_complete, -(x.score.value if x.score else -math.inf)))
+    return sorted(found, key=_rank)
+
+
+def _rank(x: Standing) -> tuple[int, bool, float]:
+    return GROUPS.index(x.group), not x.is_complete, -(x.score.value if x.score else -math.inf)
+
+
+def group_of(source: str) -> Group:
+    """Return the kind of the agent that `source` names, for `undelude suite run`.
+
+    >>> group_of("exact:do"), group_of("runs/gru"), group_of("mine:agent")
+    ('exact', 'taught', 'others')
+    """
+    if source.startswith(EXACT):
+        return "exact"
+    module, colon, name = source.partition(":")
+    is_reference = colon and all(part.isidentifier() for part in (*module.split("."), *name.split(".")))
+    return "others" if is_reference else "taught"
 
 
 def standing(results: Sequence[Result]) -> Standing:

@@ -8,17 +8,24 @@ from typing import NamedTuple
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from undelude._certificate.numbers import share, short, with_error
+from undelude._certificate.numbers import NONE, share, short, with_error
 from undelude._certificate.quantity import Quantity
 from undelude._certificate.verdict import WORDS
 from undelude._files import write_atomically
-from undelude._suite.aggregate import CLEARLY, Estimate, Standing, baseline, normalised, span
+from undelude._suite.aggregate import CLEARLY, GROUPS, Estimate, Group, Standing, baseline, normalised, span
 from undelude._suite.definitions import digest
 from undelude._suite.results import Result, read_result
 from undelude._versioned_tasks import SUITE, VersionedTask
 from undelude._versions import versions
 
 EFFECTS = {"costs": "costs return", "nothing": "costs nothing", "helps": "helps"}
+HEADINGS: dict[Group, str] = {
+    "exact": "Exact agents",
+    "taught": "Networks taught by undelude",
+    "others": "Other libraries, and agents of your own",
+}
+# A sign for each verdict, so that a table is read without its colours.
+SIGNS: dict[str, str] = {"sober": "●", "deluded": "▲", "neither": "◆", "agree": "=", "undecided": "?", "unknown": "?"}
 
 
 def baselines() -> list[Result]:
@@ -58,12 +65,22 @@ def _stored() -> list[Result]:
 
 
 class Cell(NamedTuple):
-    """An agent on a task: the distance, the return, and the verdict, as text; a class of the style sheet."""
+    """An agent on a task, as text.
+
+    Attributes:
+        distance, reward: with their standard errors.
+        brief: the distance with two digits, for the table of all tasks.
+        verdict: in a word.
+        kind: a class of the style sheet.
+        sign: of the verdict.
+    """
 
     distance: str
     reward: str
+    brief: str
     verdict: str
     kind: str
+    sign: str
 
 
 def write_page(file: Path, standings: Sequence[Standing]) -> None:
@@ -83,14 +100,18 @@ def render(standings: Sequence[Standing]) -> str:
         "share": share,
         "breakable": _breakable,
     }
+    cells = {(x.agent, task): _cell(x, task) for x in standings for task in SUITE}
+    shown = {cell.kind for cell in cells.values()}
     template = environment.from_string(source.joinpath("leaderboard.html.j2").read_text(encoding="utf-8"))
     return template.render(
         style=Markup(report.joinpath("style.css").read_text(encoding="utf-8")),
         more_style=Markup(source.joinpath("leaderboard.css").read_text(encoding="utf-8")),
         standings=standings,
+        groups={HEADINGS[group]: found for group in GROUPS if (found := [x for x in standings if x.group == group])},
+        signs={word.lower(): SIGNS[kind] for kind, word in WORDS.items() if kind in shown},
         tasks=list(SUITE.values()),
         scored={task: span(task) is not None for task in SUITE},
-        cells={(x.agent, task): _cell(x, task) for x in standings for task in SUITE},
+        cells=cells,
         worst={x.agent: worst_in_words(x) for x in standings},
         effects=EFFECTS,
         trials=[_trials(x) for x in standings if _trials(x)],
@@ -147,16 +168,16 @@ def _cell(standing: Standing, task: str) -> Cell:
     entries = [result.tasks[task] for result in standing.results if task in result.tasks]
     statuses = {entry.status for entry in entries}
     if not entries or "not run" in statuses:
-        return Cell("", "", "not run", "none")
+        return Cell("", "", "", "not run", "none", "")
     if "not played" in statuses:
-        return Cell("", "", "declines", "none")
+        return Cell("", "", "", "declines", "none", NONE)
     kinds = {str(entry.verdict) for entry in entries}
     kind = kinds.pop() if len(kinds) == 1 else "undecided"
     distance = _over_seeds([entry.score("action_kl_do") for entry in entries])
     reward = _over_seeds([entry.score("reward") for entry in entries])
     scaled = normalised(task, reward)
     shown = reward if scaled.value is None else scaled
-    return Cell(_text(distance), _text(shown), kind, kind)
+    return Cell(_text(distance), _text(shown), short(distance.value), kind, kind, SIGNS[kind])
 
 
 def _text(x: Quantity) -> str:

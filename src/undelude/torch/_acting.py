@@ -32,7 +32,8 @@ def host_agent(net: torch.nn.Module, process: World, *, own_actions: Mark = "do"
     """Return a PyTorch network as an agent that acts by sampling its predictions.
 
     The network is called as the page of `undelude.torch` says, without gradients and in evaluation mode. It is not
-    copied: the agent is always the network as it is now.
+    copied: the agent is always the network as it is now. A network does not predict the opening, so that in a process
+    with an opening the agent predicts no observations: a certificate measures all of them or none.
 
     Args:
         net: the network.
@@ -49,7 +50,8 @@ def host_agent(net: torch.nn.Module, process: World, *, own_actions: Mark = "do"
     """
     check_world(process)
     check_net(net, process.specs)
-    return _Acting(net, process.specs, own_actions == "do").agent(own_actions)
+    predicts = not (process.opening or is_given(process.specs[1]))
+    return _Acting(net, process.specs, own_actions == "do").agent(own_actions, predicts_observations=predicts)
 
 
 def check_net(net: object, specs: tuple[Spec, Spec]) -> None:
@@ -108,11 +110,11 @@ class _Acting:
     def __init__(self, net: torch.nn.Module, specs: tuple[Spec, Spec], intervened: bool):
         self.net, self.specs, self.intervened = net, specs, intervened
 
-    def agent(self, own_actions: Mark) -> HostAgent:
+    def agent(self, own_actions: Mark, *, predicts_observations: bool) -> HostAgent:
         return HostAgent(
             History,
             self.predict,
-            predict_observation=None if is_given(self.specs[1]) else self.predict_observation,
+            predict_observation=self.predict_observation if predicts_observations else None,
             own_actions=own_actions,
         )
 
@@ -130,8 +132,6 @@ class _Acting:
             return prediction(self.specs[0], output, m.num_episodes), m
 
     def predict_observation(self, m: History, a: Any) -> HostPrediction:
-        if a is None:  # A network does not predict the opening.
-            return None
         with evaluating(self.net):
             output = self._call(m, a)[1]
             return None if output is None else prediction(self.specs[1], at(output, len(m.actions)), m.num_episodes)
