@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import undelude as ud
+from causal_oracle import random_model
+from undelude.causal import marginals
 from undelude.causal.answer import Answer
 
 JOINT = [[0.5, 0.0], [0.125, 0.375]]
@@ -118,3 +120,30 @@ def test_an_estimand_reads_the_names_of_an_answer() -> None:
     )
     with pytest.raises(ValueError, match="leave names out"):
         estimand.evaluate(model.query(("O_1", "A_1", "Theta")), estimand.names)
+
+
+def test_all_marginals_are_those_of_queries() -> None:
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        model = random_model(rng, 6, density=0.5, zeros=0.3 * (i % 2))
+        names = rng.permutation(model.names).tolist()
+        drawn = ud.causal.sample(model, jax.random.key(i), 1)
+        see = {name: drawn[name].tolist()[0] for name in names[: i % 3]}
+        do = {name: model[name].values[-1] for name in names[4 : 4 + i % 2]}
+        try:
+            model.log_prob(see=see, do=do)
+            expected = {name: model.query(name, see=see, do=do) for name in names if name not in {**see, **do}}
+        except ValueError:  # Impossible under the intervention.
+            with pytest.raises(ValueError, match="impossible evidence"):
+                marginals(model, see=see, do=do)
+            continue
+        found = marginals(model, see=see, do=do)
+        assert set(found) == set(expected)
+        for name, answer in expected.items():
+            np.testing.assert_allclose(found[name], answer, atol=1e-6)
+    with pytest.raises(ValueError, match="both seen and done"):
+        marginals(model, see={names[0]: 0}, do={names[0]: 0})
+    hidden = frog().marginal(("A_1", "O_1"))
+    assert list(marginals(hidden)) == ["A_1", "O_1"]
+    with pytest.raises(ud.NotIdentifiable):
+        marginals(hidden, do={"A_1": 0})

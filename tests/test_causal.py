@@ -248,7 +248,7 @@ def test_marginal_of_prize_or_frog(frog: ud.CausalModel):
         assert error.value.hedge.forest == {"A", "O"}
         assert error.value.hedge.subforest == {"O"}
     assert marginal.back_door("A", "O") == ()
-    with pytest.raises(ValueError, match="Theta is hidden"):
+    with pytest.raises(ValueError, match="Theta is latent"):
         marginal.query("Theta")
 
 

@@ -6,7 +6,7 @@
 - `structure`: a model without its numbers; validates queries and caches their elimination orders.
 - `order`: elimination orders, and the memory that they take.
 - `contraction`: sums of products of tables by tensor contraction, safe against underflow.
-- `derivative`: their derivatives in the tables.
+- `derivative`: their derivatives in the tables; `marginals`: all marginals by them.
 - `model`: `CausalModel`, its queries and its marginals.
 - `soft`: interventions by a distribution or a policy, evidence by a likelihood.
 - `counterfactual`: worlds that share their exogenous causes; necessity and sufficiency.
@@ -57,6 +57,7 @@ from undelude.causal.hedge import Conflict, Hedge, NotIdentifiable, Thicket
 from undelude.causal.identification import identify
 from undelude.causal.instruments import Instrument
 from undelude.causal.learning import fit, standard_error
+from undelude.causal.marginals import marginals
 from undelude.causal.mixed import Graph
 from undelude.causal.model import CausalModel
 from undelude.causal.remedies import Remedies, remedies
@@ -90,6 +91,7 @@ __all__ = [
     "from_pyagrum",
     "identify",
     "identify_counterfactual",
+    "marginals",
     "remedies",
     "sample",
     "standard_error",

@@ -11,12 +11,13 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from undelude._tree import is_concrete
+from undelude.causal.contraction import in_jax
 from undelude.causal.expression import free
 from undelude.causal.notation import written_query
 from undelude.causal.order import MAX_BYTES
 from undelude.causal.positivity import undefined
 from undelude.causal.structure import Structure
-from undelude.causal.variable import index, traced_index
+from undelude.causal.variable import indices, traced_index
 
 Tables = tuple[Float[Array | np.ndarray, "..."], ...]
 
@@ -124,7 +125,7 @@ class CompiledQuery:
             if traced:
                 columns.append(traced_index(name, known, jnp.asarray(column)))
             else:
-                rows = [index(name, known, x) for x in column.reshape(-1).tolist()]
+                rows = indices(name, known, column.reshape(-1).tolist())
                 columns.append(np.array(rows, int).reshape(column.shape))
         return jnp.stack(columns, -1) if traced else jnp.asarray(np.stack(columns, -1))
 
@@ -142,7 +143,7 @@ def _in_double_precision(
     known = {i: np.asarray(tables[i], float) for i in terms.used}
     answers = [terms(np, known, dict(zip(names, row, strict=True)))[0] for row in np.asarray(indices).tolist()]
     with np.errstate(invalid="ignore"):  # Impossible evidence gives nan.
-        return jnp.asarray(np.stack([x / x.sum() for x in answers]))
+        return in_jax(np.stack([x / x.sum() for x in answers]))
 
 
 @eqx.filter_jit

@@ -78,6 +78,7 @@ class Terms:
         graph: the parents of each variable, in the order of the tables of `__call__`.
         sizes: the number of values of each variable.
         asked, see, do: names.
+        keep_all: whether variables without effect on the sum are part of it, for derivatives in their tables.
     """
 
     def __init__(
@@ -87,11 +88,13 @@ class Terms:
         asked: tuple[str, ...],
         see: tuple[str, ...],
         do: tuple[str, ...],
+        *,
+        keep_all: bool = False,
     ):
         fixed = {*see, *do}
         number = {name: i for i, name in enumerate(graph)}
         # Variables that are not ancestors of an asked or seen variable sum to one.
-        relevant = ancestors(mutilate(graph, do), (*asked, *see))
+        relevant = frozenset(graph) if keep_all else ancestors(mutilate(graph, do), (*asked, *see))
         found: dict[tuple[Axes, tuple[tuple[int, bool], ...]], list[str]] = {}
         for name in graph:
             if name in relevant and name not in do:
@@ -274,3 +277,8 @@ def _contract(xp: ModuleType, step: Step, operands: Sequence[Scaled]) -> Scaled:
 def backend(*arrays: Numbers | tuple[Table, ...]) -> ModuleType:
     """Return `jax.numpy` if an array is traced, else `numpy` (double precision without compilation)."""
     return np if is_concrete(*arrays) else jnp
+
+
+def in_jax(x: Numbers) -> Array:
+    """Return numbers as a JAX array, without the program that `jax.numpy.asarray` would compile for each shape."""
+    return x if isinstance(x, Array) else jax.device_put(np.asarray(x, jnp.result_type(float)))

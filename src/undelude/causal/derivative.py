@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from undelude._tree import is_concrete
-from undelude.causal.contraction import Numbers, Taped, Terms, arguments, factors
+from undelude.causal.contraction import Numbers, Taped, Terms, arguments, factors, in_jax
 from undelude.causal.order import MAX_BYTES, Step, in_gib
 
 # Nats by which the product of all factors but one may exceed the product of all; more would not be finite.
@@ -38,11 +38,10 @@ def differentiable(terms: Terms, tables: Tables, fixed: Mapping[str, int]) -> An
     @total.defjvp
     def along(primals: tuple[Tables], tangents: tuple[Tables]) -> tuple[Answer, Answer]:
         (tables,), (directions,) = primals, tangents
-        known = _with_jacobian(terms, tables, fixed) if is_concrete(tables) else None
+        known = with_jacobian(terms, tables, fixed) if is_concrete(tables) else None
         if known is None:
             return jax.jvp(lambda tables: _compiled(terms, tables, names, indices), primals, tangents)
-        # Converted by NumPy, as JAX would compile a program for each shape.
-        x, log_scale, jacobian = (jnp.asarray(np.asarray(part, jnp.result_type(float))) for part in known)
+        x, log_scale, jacobian = map(in_jax, known)
         change = _directional([directions[i] for i in terms.used], jacobian)
         return (x, log_scale), (change.reshape(x.shape), jnp.zeros_like(log_scale))
 
@@ -62,7 +61,7 @@ def _directional(directions: list[Float[Array, "..."]], jacobian: Float[Array, "
     return jacobian @ jnp.concatenate([direction.reshape(-1) for direction in directions])
 
 
-def _with_jacobian(
+def with_jacobian(
     terms: Terms, tables: Tables, fixed: Mapping[str, int]
 ) -> tuple[Numbers, Numbers, Float[np.ndarray, "A N"]] | None:
     """Return `x`, `log_scale` and the derivative of `x`, `[asked, entry]`, in each entry of the tables used, in order.

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -13,7 +12,7 @@ from undelude._tree import is_concrete
 from undelude.causal import graph
 from undelude.causal.answer import Answer
 from undelude.causal.compiled import CompiledQuery
-from undelude.causal.contraction import Numbers, backend
+from undelude.causal.contraction import Numbers, backend, in_jax
 from undelude.causal.derivative import differentiable
 from undelude.causal.effects import AbstractEffects
 from undelude.causal.equation import Equation, in_variables
@@ -159,7 +158,8 @@ class CausalModel(AbstractEffects):
         total = x.sum()
         if is_concrete(total) and not total > 0:
             raise ImpossibleEvidence(_impossible(see, do))
-        return Answer(jnp.asarray(x / total), asked, tuple(self.structure.values_of[name] for name in asked))
+        values_of = self.structure.values_of
+        return Answer(in_jax(x / total), asked, tuple(values_of[name] for name in asked))
 
     def log_prob(self, *, see: SoftValues, do: Interventions | None = None) -> Float[Array, ""]:
         """Compute the log evidence `log P(see | do)` in nats; -inf if the evidence is impossible.
@@ -174,7 +174,7 @@ class CausalModel(AbstractEffects):
         """
         x, log_scale = self._soft_sum((), as_assignment("see", see), as_assignment("do", do))
         with np.errstate(divide="ignore"):
-            return jnp.asarray(backend(x).log(x) + log_scale)
+            return in_jax(backend(x).log(x) + log_scale)
 
     def compile(self, asked: Names, *, see: Names = (), do: Names = ()) -> CompiledQuery:
         """Compile `query` to a function of the values, for batches.

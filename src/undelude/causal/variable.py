@@ -89,6 +89,15 @@ def index(name: str, values: tuple[Hashable, ...], value: Value) -> int:
     raise ValueError(f"{name} has no value {value!r:.99}; it has {listed([repr(x) for x in values])}.")
 
 
+def indices(name: str, values: tuple[Hashable, ...], column: Sequence[Value]) -> list[int]:
+    """Return the position in `values` of each entry of a column, as `index` does."""
+    known = {value: i for i, value in enumerate(values)}
+    try:
+        return [known[x] for x in column]
+    except (KeyError, TypeError):  # A float of another precision, or no value.
+        return [index(name, values, x) for x in column]
+
+
 def traced_index(name: str, values: tuple[Hashable, ...], column: Array) -> Int[Array, "..."]:
     """Return the position in `values` of each entry of a traced `column`, or -1 for an unknown value."""
     try:
