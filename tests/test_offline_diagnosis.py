@@ -92,6 +92,7 @@ def test_a_range_far_below_its_standard_error_is_not_taken_for_knowledge(long: t
     assert "hardly moved" in note
 
 
+@pytest.mark.slow
 def test_bounds_after_one_round_are_manskis(single: tuple[Fit, Demos, Diagnosis]) -> None:
     """With one round an episode, nothing but Manski's bounds is known, and the profile finds both ends."""
     report = single[2]
@@ -103,6 +104,7 @@ def test_bounds_after_one_round_are_manskis(single: tuple[Fit, Demos, Diagnosis]
         np.testing.assert_allclose(probe.profile, probe.manski, atol=0.04)
 
 
+@pytest.mark.slow
 def test_all_starts_agree_where_nothing_is_identified(single: tuple[Fit, Demos, Diagnosis]) -> None:
     """Why the spread over starts is no measure of uncertainty: here it is nothing, and the bounds are wide."""
     found, _, report = single
@@ -318,7 +320,6 @@ def test_support_of_memory_and_of_real_fields() -> None:
         assert told.where == f"theta 0, {where}"
 
 
-@pytest.mark.slow
 def test_manskis_bounds_are_those_of_the_probe() -> None:
     theta, actions, outcomes = confounded(400)
     rng = np.random.default_rng(1)
@@ -333,7 +334,12 @@ def test_manskis_bounds_are_those_of_the_probe() -> None:
     assert manski(found, demos, probe) == pytest.approx(expected)
     assert expected[0] <= float(probe.value(found.process)) <= expected[1]
 
-    # No bounds: a real reward has no least value, and one that remembers is another in the first round than on average.
+
+@pytest.mark.slow
+def test_what_has_no_bounds_of_manski() -> None:
+    """A real reward has no least value, and one that remembers is another in the first round than on average."""
+    _, actions, outcomes = confounded(400)
+    rng = np.random.default_rng(1)
     for reward, memory in ((rng.standard_normal(actions.shape), []), (outcomes, [Last("action")])):
         logs = Demos.from_arrays(actions, {"o": outcomes}, hidden={"reward": reward})
         kind = Gaussian if reward.dtype == float else Table
