@@ -118,3 +118,7 @@ def test_an_estimand_reads_the_names_of_an_answer() -> None:
     )
     with pytest.raises(ValueError, match="leave names out"):
         estimand.evaluate(model.query(("O_1", "A_1", "Theta")), estimand.names)
+
+
+def test_a_single_probability_prints_as_a_number() -> None:
+    assert str(frog().query("O_1", do={"A_1": 1})[{"O_1": 1}]) == "0.5"
