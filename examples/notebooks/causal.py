@@ -121,7 +121,8 @@ def _(kidney, mo, rows, ud):
     mo.md(f"""
     Doctors gave the large stones, which are hard to cure, to open surgery, so that the comparison of all patients is
     unfair. Had the treatment changed the variable, as a drug changes blood pressure, the same rows would say
-    {float(reversed_surgery):.3f}. No data can tell the two graphs apart: `equivalent` is {kidney.equivalent(_pressure)}.
+    {float(reversed_surgery):.3f}. No data can tell the two graphs apart: `equivalent` returns
+    {kidney.equivalent(_pressure)}.
     """)
     return (reversed_surgery,)
 
@@ -299,9 +300,7 @@ def _(frog, mo):
 def _(frog, mo, ud):
     _expert = ud.Variable("A", (1, 2), "Theta", table=[[0.9, 0.1], [0.1, 0.9]])
     human = frog.replace(_expert)
-    expression = ud.causal.identify_counterfactual(
-        human.graph, {"O": 1}, do={"A": 2}, given={"A": 1}, experiments=[()]
-    )
+    expression = ud.causal.identify_counterfactual(human.graph, {"O": 1}, do={"A": 2}, given={"A": 1}, experiments=[()])
     from_data = expression.evaluate(human.query(("Theta", "A", "O")))
     from_twins = human.counterfactual("O", do={"A": 2}, given={"A": 1})[1]
     mo.vstack(
@@ -320,7 +319,9 @@ def _(mo, ud):
         [
             ud.Variable("Training", (0, 1), table=[0.5, 0.5]),
             ud.Variable("Skill", (0, 1), "Training", table=[[0.7, 0.3], [0.2, 0.8]]),
-            ud.Variable("Job", (0, 1), ("Training", "Skill"), table=[[[0.8, 0.2], [0.5, 0.5]], [[0.7, 0.3], [0.2, 0.8]]]),
+            ud.Variable(
+                "Job", (0, 1), ("Training", "Skill"), table=[[[0.8, 0.2], [0.5, 0.5]], [[0.7, 0.3], [0.2, 0.8]]]
+            ),
         ]
     )
     total = float(career.ate({"Training": 1}, "Job"))
@@ -391,8 +392,8 @@ def _(garden, jax, mo, np, pd, ud):
         )
     )
     mo.md(f"""
-    Of 2,000 samples, half of the rain on days with wet grass is missing. $P(\\text{{Rain}})$ is {rain_true:.3f}; complete
-    rows alone give {rain_dropped:.3f}, expectation maximisation {rain_em:.3f}.
+    Of 2,000 samples, half of the rain on days with wet grass is missing. The probability of rain is {rain_true:.3f};
+    complete rows alone give {rain_dropped:.3f}, expectation maximisation {rain_em:.3f}.
     """)
     return rain_dropped, rain_em, rain_true
 
