@@ -144,6 +144,7 @@ figures: $(VENV)/.test
 	$(BIN)/python studies/draw.py
 	$(BIN)/python tools/draw_arm.py
 	$(BIN)/python tools/draw_belief.py
+	$(BIN)/python tools/draw_chapter.py
 	$(BIN)/python tools/draw_pages.py
 	$(BIN)/python tools/draw_rooms.py
 

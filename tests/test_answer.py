@@ -147,3 +147,7 @@ def test_all_marginals_are_those_of_queries() -> None:
     assert list(marginals(hidden)) == ["A_1", "O_1"]
     with pytest.raises(ud.NotIdentifiable):
         marginals(hidden, do={"A_1": 0})
+
+
+def test_a_single_probability_prints_as_a_number() -> None:
+    assert str(frog().query("O_1", do={"A_1": 1})[{"O_1": 1}]) == "0.5"

@@ -4,6 +4,7 @@ import itertools
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -271,3 +272,12 @@ def test_wrong_questions_are_named(ask, message):
     frog = ud.tasks.prize_or_frog().causal_model(num_rounds=1)
     with pytest.raises((ValueError, TypeError), match=message):
         ask(frog)
+
+
+def test_probabilities_of_causation_print_as_numbers():
+    frog = ud.tasks.prize_or_frog().causal_model(num_rounds=1)
+    found = frog.causation({"A_1": 1}, {"O_1": 1})
+    assert str(found) == repr(found) == "Causation(necessity=1, sufficiency=nan, both=0.5)"
+    batch = jax.tree.map(lambda x: jnp.stack([x, x]), found)
+    assert "both=[0.5 0.5]" in str(batch)
+    assert jax.jit(lambda x: (str(x), x.both)[1])(found) == 0.5

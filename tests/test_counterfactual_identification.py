@@ -373,3 +373,20 @@ def test_latex_of_a_counterfactual():
 def test_wrong_counterfactuals_raise(arguments, error, message):
     with pytest.raises(error, match=message):
         identify_counterfactual(FROG, latent="Theta", **arguments)
+
+
+def test_answers_of_queries_know_the_values():
+    """A value is that of the answer's axis, and not a place: the boxes are called 1 and 2."""
+    expert = ud.Variable("A", (1, 2), ("Theta",), table=[[0.9, 0.1], [0.1, 0.9]])
+    prize = ud.Variable("O", (-1, 1), ("Theta", "A"), table=[[[0, 1], [1, 0]], [[1, 0], [0, 1]]])
+    frog = ud.CausalModel([ud.Variable("Theta", (1, 2), table=[0.5, 0.5]), expert, prize])
+    worlds = {"do": {"A": 2}, "given": {"A": 1}}
+    estimand = identify_counterfactual(frog.graph, {"O": 1}, **worlds, experiments=[()])
+    observed, truth = frog.query(("Theta", "A", "O")), frog.counterfactual("O", **worlds)[1]
+    for joint in (observed, {(): observed}, {(): (observed, observed.names)}):
+        np.testing.assert_allclose(estimand.evaluate(joint), truth, rtol=1e-6)
+    with pytest.raises(ValueError, match="A has no value 2; it has 0, 1"):
+        estimand.evaluate(np.asarray(observed), observed.names)
+    np.testing.assert_allclose(
+        estimand.evaluate(np.asarray(observed), observed.names, values=observed.values_of), truth, rtol=1e-6
+    )

@@ -187,7 +187,21 @@ def test_concepts_state_the_numbers_of_the_paper_page():
 def test_figure_of_a_belief_is_current():
     """The committed picture is the one that its script draws; a shade may differ by a rounding."""
     script = runpy.run_path(str(ROOT / "tools" / "draw_belief.py"))
-    drawn, kept = script["draw"](script["play"]()), (DOCS / "figures" / "belief.svg").read_text()
+    check_picture(script["draw"](script["play"]()), "belief.svg")
+
+
+def test_figure_of_the_chapter_is_current():
+    """It has the colours of light and of dark pages, and no other."""
+    script = runpy.run_path(str(ROOT / "tools" / "draw_chapter.py"))
+    drawn = script["draw"]()
+    check_picture(drawn, "chapter.svg")
+    style, rest = drawn.split("</style>", 1)
+    assert "prefers-color-scheme:dark" in style
+    assert not re.search(r"#[0-9a-f]{6}\b", rest)
+
+
+def check_picture(drawn, name):
+    kept = (DOCS / "figures" / name).read_text()
     (words, numbers), (kept_words, kept_numbers) = with_numbers(drawn, NUMBER), with_numbers(kept, NUMBER)
     assert words == kept_words
     assert numbers == pytest.approx(kept_numbers, abs=0.11)

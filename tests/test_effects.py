@@ -85,3 +85,11 @@ def test_an_effect_is_differentiable():
         return ud.CausalModel([a, ud.Variable("O", (0, 1), ("A",), table=[[0.5, 0.5], [1 - p, p]])]).ate({"A": 1}, "O")
 
     np.testing.assert_allclose(jax.grad(lambda p: effect(p).value)(0.7), 1, rtol=1e-5)
+
+
+def test_an_effect_shows_what_else_is_seen_and_done():
+    model = random_tables(np.random.default_rng(1), hidden=False)
+    shown = str(model.ate({"A": 1}, "O", see={"M": 1}, do={"N": 0})).splitlines()[0]
+    assert shown.startswith("E[O | do(A=1), do(N=0), M=1] - E[O | do(A=0), do(N=0), M=1] = ")
+    soft = str(model.ate({"A": 1}, "O", do={"M": {0: 0.5, 1: 0.5}})).splitlines()[0]
+    assert soft.startswith("E[O | do(A=1), do(M)] - E[O | do(A=0), do(M)] = ")

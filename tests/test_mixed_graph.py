@@ -7,6 +7,8 @@ from itertools import combinations, islice, permutations, product
 import networkx as nx
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
 
 import graph_oracle as oracle
 import undelude as ud
@@ -325,3 +327,24 @@ def test_plot_of_a_graph():
     with pytest.raises(TypeError, match="axes of matplotlib"):
         ud.plot.graph(FRONT_DOOR, axes=3)
     plt.close("all")
+
+
+def test_long_names_are_drawn_inside_their_nodes():
+    """No two nodes overlap, and no arrow crosses a node: the one from Season to Rain passes by Sprinkler."""
+    garden = ud.Graph({"Season": (), "Sprinkler": "Season", "Rain": "Season", "Grass": ("Rain", "Sprinkler")})
+    axes = ud.plot.graph(garden, axes=Figure().subplots())
+    axes.figure.canvas.draw()
+    nodes = [patch.get_window_extent() for patch in axes.patches if isinstance(patch, FancyBboxPatch)]
+    words = [text.get_window_extent() for text in axes.texts]
+    assert len(nodes) == len(words) == 4
+    assert all(any(node.x0 < word.x0 and word.x1 < node.x1 for node in nodes) for word in words)
+    assert not any(a.overlaps(b) for a, b in combinations(nodes, 2))
+    ways = [axes.transData.transform(line.get_xydata()) for line in axes.lines]
+    assert not any(node.contains(*point) for node, way in product(nodes, ways) for point in way)
+
+
+def test_the_cause_of_a_bidirected_edge_is_an_edge_in_latex():
+    confounded = ud.Graph({"A": (), "O": "A"}, bidirected=[("A", "O")])
+    estimand = ud.causal.remedies(confounded, "O", do="A").observe["A <-> O",]
+    edge = r"(A \leftrightarrow O)"
+    assert estimand.latex() == rf"\sum_{{{edge}}} P(O \mid A, {edge}) \, P({edge})"

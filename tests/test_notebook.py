@@ -2,6 +2,7 @@
 
 import re
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import matplotlib
@@ -61,6 +62,81 @@ def test_belief_is_shaded_by_probability(bandit, episodes):
         shaded[start:stop, round(box.get_y() + 0.5)] = box.get_alpha()
     np.testing.assert_allclose(shaded, probs, atol=0.0051)
     assert frames == [int(episodes.theta[2])]
+
+
+def history(bandit):
+    """Return an episode in which the agent and the expert act, and each is read as do and as see."""
+    mixed = ud.Episodes.of(
+        bandit, actions=[0, 2, 3, 2], observations=[0, 1, 0, 1], intervened=[True, True, False, False]
+    )
+    return eqx.tree_at(lambda x: x.executor, mixed, jnp.array([0, 1, 0, 1]))
+
+
+def test_episode_shows_marks_and_executors(bandit):
+    """A mark stands over its round in the row of its action; do and see differ in colour and shape."""
+    axes = ud.plot.episode(history(bandit), axes=axes_of())
+    shown = {}
+    for line in axes.lines[:-1]:  # The last one is the rule above the observations.
+        filled = to_hex(line.get_markerfacecolor()) if line.get_markerfacecolor() != "none" else None
+        x, y = np.asarray(line.get_xydata())[0]
+        shown[x, y] = line.get_label(), line.get_marker(), to_hex(line.get_markeredgecolor()), filled
+    do, see = ON_WHITE["do"], ON_WHITE["see"]
+    assert shown == {
+        (0.5, 0): ("do, by the agent", "o", do, do),
+        (1.5, 2): ("do, by the expert", "o", do, None),
+        (2.5, 3): ("see, by the agent", "s", see, see),
+        (3.5, 2): ("see, by the expert", "s", see, None),
+    }
+    assert [(text.get_position(), text.get_text()) for text in axes.texts] == [
+        ((t + 0.5, 4), str(o)) for t, o in enumerate([0, 1, 0, 1])
+    ]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a=0", "a=1", "a=2", "a=3", "o"]
+    assert not colours(axes) & {*VARIABLES}
+
+
+def test_episode_with_a_belief_below(bandit, episodes):
+    """The belief has a row for each theta below the observations, and a frame around the true one."""
+    one = jax.tree.map(lambda x: x[2], episodes)
+    probs = np.exp(np.asarray(ud.posterior(bandit, episodes))[2])
+    axes = ud.plot.episode(one, belief=probs, actions="ABCDE", axes=axes_of())
+    top = 5 + 1
+    shaded, frames = np.zeros_like(probs), []
+    for box in axes.patches:
+        start, stop, row = round(box.get_x()), round(box.get_x() + box.get_width()), round(box.get_y() + 0.5) - top
+        if box.get_fill():
+            shaded[start:stop, row] = box.get_alpha()
+        else:
+            frames.append((start, stop, row))
+    np.testing.assert_allclose(shaded, probs, atol=0.006)
+    assert frames == [(0, len(probs), int(one.theta))]
+    assert "a=E" in [label.get_text() for label in axes.get_yticklabels()]
+    first, marks = one.intervened.at[0].set(True), (one.intervened, ~one.intervened)
+    for intervened, colour in zip((*marks, first), ("see", "do", "muted"), strict=True):  # The agent sees its actions.
+        read = eqx.tree_at(lambda x: x.intervened, one, intervened)
+        axes = ud.plot.episode(read, belief=probs, axes=axes_of())
+        assert to_hex(axes.patches[0].get_facecolor()) == ON_WHITE[colour]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda b, e: ud.plot.episode(e), r"episodes of shape \[6, 20\] are not one episode: pass jax.tree.map"),
+        (lambda b, e: ud.plot.episode(history(b), belief=np.eye(4)), "belief has 4 rows, and 4 rounds need 5"),
+        (lambda b, e: ud.plot.episode(history(b), belief=-np.eye(5)), "the rows of belief must be probabilities"),
+        (lambda b, e: ud.plot.episode(history(b), actions="ABC"), "3 names, and action 3 was executed"),
+        (
+            lambda b, e: ud.plot.episode(eqx.tree_at(lambda x: x.actions, history(b), jnp.zeros((4, 2)))),
+            "the actions are not symbols, one a round: ud.film draws",
+        ),
+        (
+            lambda b, e: ud.plot.episode(eqx.tree_at(lambda x: x.mask, history(b), jnp.zeros(4, bool))),
+            "the episode has no round",
+        ),
+    ],
+)
+def test_episodes_that_cannot_be_drawn_are_named(bandit, episodes, call, message, no_type_checks):
+    with pytest.raises(ValueError, match=message):
+        call(bandit, episodes)
 
 
 def test_certificate_is_drawn_where_its_numbers_are(report):
@@ -180,11 +256,12 @@ def test_legend_of_episodes_names_colours_and_the_line(episodes):
     [
         ("belief", r"takes probabilities, \[T \+ 1, K\]"),
         ("certificate", "takes the certificate that ud.certify returns"),
+        ("episode", "takes one episode of ud.Episodes"),
         ("learning", "takes the run that ud.teach returns, or its metrics"),
     ],
 )
 def test_figures_name_what_they_take(episodes, name, takes, no_type_checks):
-    for wrong in (episodes, "runs/bandit"):
+    for wrong in ("runs/bandit", *[episodes] * (name != "episode")):
         kind = type(wrong).__name__
         with pytest.raises(TypeError, match=rf"plot.{name} {takes}.*, not an object of type {kind}"):
             getattr(ud.plot, name)(wrong)

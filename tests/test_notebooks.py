@@ -1,4 +1,4 @@
-"""The notebooks for three readers run from top to bottom and show what their text says."""
+"""The notebooks for four readers run from top to bottom and show what their text says."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 NOTEBOOKS = Path(__file__).parent.parent / "examples" / "notebooks"
-READERS = ["student", "engineer", "analyst"]
+READERS = ["student", "engineer", "analyst", "causal"]
 
 
 def run(name):
@@ -88,3 +88,23 @@ def test_analyst():
     assert names["bought"].min() > 0.5 > 5 / 12
     sober, clone = (np.asarray(names["sales"][x]) for x in ("sober", "clone"))
     assert sober.mean() - clone.mean() > 2 * np.hypot(sober.std(), clone.std()) / np.sqrt(len(sober))
+
+
+@pytest.mark.slow
+def test_causal():
+    """The claims of the chapter: estimands equal surgery, the bounds are the published ones."""
+    pytest.importorskip("pyagrum")
+    names = run("causal")
+    assert names["seen"].to_dict() == {-1: 0, 1: 1}
+    assert names["done"].to_dict() == names["new_case"].to_dict() == {-1: 0.5, 1: 0.5}
+    assert names["imagined"].to_dict() == {-1: 1, 1: 0}
+    assert float(names["surgery"]) > names["surgery_se"] > 0 > float(names["reversed_surgery"])
+    assert np.allclose(names["by_front_door"], names["by_surgery"], atol=1e-6)
+    assert np.allclose(names["by_ratio"], names["by_napkin_surgery"], atol=1e-6)
+    assert np.allclose(names["effect_bounds"], (0.392, 0.780), atol=1e-6)  # Balke & Pearl 1997
+    assert (names["hedge"].forest, names["hedge"].subforest) == ({"A", "O"}, {"O"})
+    assert [*names["remedies"].experiment] == [("A",)]
+    assert names["from_data"] == pytest.approx(float(names["from_twins"]), abs=1e-6)
+    assert names["total"] == pytest.approx(names["direct"] - names["reverse"], abs=1e-6)
+    assert names["explained"][1] < names["wet"][1]
+    assert abs(names["rain_em"] - names["rain_true"]) < 0.02 < names["rain_true"] - names["rain_dropped"]

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, Polygon, Rectangle
+from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
 
 from undelude._drawing.colours import DO, INK, MUTED, RULE, SEE
 from undelude._drawing.panel import Panel, describe
@@ -22,6 +22,8 @@ from undelude.causal.layout import layout
 # Sizes of nodes, of the layout, and of arrows and flows, in points; dash patterns in line widths.
 RADIUS, HALF, LETTER = 13.0, 12.0, 6.2
 COLUMN, ROW, MARGIN, TITLE, LINE = 84.0, 72.0, 8.0, 22.0, 15.0
+# Number of letters up to which a circle holds a name, and the room between longer names for an arrow, in points.
+SHORT, BETWEEN = 3, 28.0
 HEAD, GAP, BESIDE = 6.0, 2.0, 5.5
 DOTTED, DASHED = (0, (0.8, 1.8)), (0, (2.2, 1.4))
 # Bends of an arrow to try, as fractions of its length.
@@ -95,16 +97,19 @@ class _Plan:
     @classmethod
     def of(cls, panel: Panel) -> "_Plan":
         """Lay out a panel."""
-        places = {name: np.array(p) * (COLUMN, -ROW) for name, p in layout(panel.graph, panel.above).items()}
+        halves = {name: _half(name, panel) for name in panel.graph}
+        widest = max(2 * w for name, (w, _) in halves.items()) if any(map(_is_long, halves)) else 0.0
+        scale = (max(COLUMN, widest + BETWEEN), -ROW)
+        places = {name: np.array(p) * scale for name, p in layout(panel.graph, panel.above).items()}
         middle = np.mean(list(places.values()), axis=0)
 
         def line(a: str, b: str, bends: Sequence[float]) -> Points:
-            others = np.array([p for name, p in places.items() if name not in (a, b)]).reshape(-1, 2)
+            others = [x for name in places if name not in (a, b) for x in _inside(places[name], halves[name], name)]
+            others = np.array(others).reshape(-1, 2)
             return route(places[a], places[b], others, middle, bends)
 
         routes = {edge: line(*edge, BENDS) for edge in panel.all_edges}
         arcs = {pair: line(*pair, ARCS) for pair in panel.bidirected}
-        halves = {name: _half(name, panel) for name in places}
         ends = [p + sign * np.array(halves[name]) for name, p in places.items() for sign in (-1, 1)]
         drawn = np.vstack([*ends, *routes.values(), *arcs.values()])
         ring = BESIDE + 4 if panel.paths else 2
@@ -173,7 +178,21 @@ def _height_of_legend(panel: Panel) -> float:
 
 def _half(name: str, panel: Panel) -> tuple[float, float]:
     """Return half of a node's width and height."""
-    return (LETTER * len(_label(name, panel)) / 2 + 4, HALF) if name in panel.done else (RADIUS, RADIUS)
+    width = LETTER * len(_label(name, panel)) / 2
+    if name in panel.done:
+        return width + 4, HALF
+    return (width + 8, RADIUS) if _is_long(name) else (RADIUS, RADIUS)
+
+
+def _inside(at: np.ndarray, half: tuple[float, float], name: str) -> list[np.ndarray]:
+    """Return points of a node from which a line keeps its distance: its middle, and both ends of a long one."""
+    shift = np.array([half[0] - RADIUS, 0.0])
+    return [at, at - shift, at + shift] if _is_long(name) else [at]
+
+
+def _is_long(name: str) -> bool:
+    """Return whether a name does not fit into a circle."""
+    return len(symbol(name)) > SHORT
 
 
 def _label(name: str, panel: Panel) -> str:
@@ -188,15 +207,20 @@ def _draw_node(sheet: _Sheet, name: str, panel: Panel) -> None:
     sheet.axes.text(x, y, _label(name, panel), ha="center", va="center_baseline", size=size, zorder=4)
 
 
-def _shapes(at: np.ndarray, half: tuple[float, float], name: str, panel: Panel) -> list[Rectangle] | list[Circle]:
-    """Return the outline of a node: a circle, or a double box for a done variable."""
+def _shapes(
+    at: np.ndarray, half: tuple[float, float], name: str, panel: Panel
+) -> list[Rectangle] | list[Circle] | list[FancyBboxPatch]:
+    """Return the outline of a node: a circle, stretched if its name is long, or a double box for a done variable."""
     look: dict[str, Any] = {"fc": RULE if name in panel.seen else "none", "ec": INK, "lw": 1.1, "zorder": 3}
     if name in panel.done:
         (x, y), (w, h), look["lw"] = at, half, 0.9
         return [Rectangle((x - w + d, y - h + d), 2 * (w - d), 2 * (h - d), **look) for d in (0.0, 2.4)]
     if name in panel.latent:
         look |= {"ls": DOTTED, "lw": 1.6, "capstyle": "round"}
-    return [Circle(tuple(at), half[0], **look)]
+    (x, y), (w, h) = at, half
+    if w > h:
+        return [FancyBboxPatch((x - w, y - h), 2 * w, 2 * h, boxstyle=f"round,pad=0,rounding_size={h:g}", **look)]
+    return [Circle((x, y), w, **look)]
 
 
 def _draw_removed(sheet: _Sheet, edge: tuple[str, str]) -> None:

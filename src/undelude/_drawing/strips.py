@@ -12,26 +12,28 @@ from matplotlib.patches import Rectangle
 from undelude._drawing.colours import INK, RULE
 
 
-def shade(axes: Axes, distribution: Float[np.ndarray, "T K"], colour: str) -> None:
-    """Shade by probability; draw equal neighbours in a row as one rectangle, to keep the page small."""
+def shade(axes: Axes, distribution: Float[np.ndarray, "T K"], colour: str, *, top: float = 0) -> None:
+    """Shade rows from `top` down by probability; equal neighbours are one rectangle, to keep the page small."""
     opacity = np.round(np.clip(distribution, 0, 1), 2)
     for k, shades in enumerate(opacity.T):
         for start, stop in stretches(shades):
             if shades[start] > 0:
-                box = Rectangle((start, k - 0.5), stop - start, 1, fc=colour, alpha=shades[start], ec="none", lw=0)
+                look = {"fc": colour, "alpha": shades[start], "ec": "none", "lw": 0}
+                box = Rectangle((start, top + k - 0.5), stop - start, 1, **look)
                 box.set_antialiased(False)
                 axes.add_patch(box)
-    axes.set_ylim(distribution.shape[1] - 0.5, -0.5)
+    axes.set_ylim(top + distribution.shape[1] - 0.5, -0.5)
     for spine in axes.spines.values():
         spine.set(visible=True, color=RULE)
 
 
-def frame_truth(axes: Axes, theta: Int[np.ndarray, " T"], shown: Int[np.ndarray, " R"]) -> None:
-    """Draw a frame around the row of the true value, if that row is shown."""
+def frame_truth(axes: Axes, theta: Int[np.ndarray, " T"], shown: Int[np.ndarray, " R"], *, top: float = 0) -> None:
+    """Draw a frame around the row of the true value, if that row is among those shown from `top` down."""
     row_of = {int(k): i for i, k in enumerate(shown)}
     for start, stop in stretches(theta):
         if (i := row_of.get(int(theta[start]))) is not None:
-            frame = Rectangle((start, i - 0.5), stop - start, 1, fill=False, ec=INK, lw=0.9, clip_on=False, zorder=3)
+            look = {"fill": False, "ec": INK, "lw": 0.9, "clip_on": False, "zorder": 3}
+            frame = Rectangle((start, top + i - 0.5), stop - start, 1, **look)
             axes.add_patch(frame)
 
 

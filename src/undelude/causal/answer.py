@@ -147,6 +147,8 @@ class Answer(NDArrayOperatorsMixin, eqx.Module):
         if not self.is_labelled:
             return f"Answer({self.array} of {', '.join(self.names)})"
         head, rows = self.table()
+        if not self.names:
+            return rows[0][0]
         widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
         first = 1 if len(self.names) > 1 else 0  # Headings of rows are on the left, numbers on the right.
         lines = [

@@ -96,6 +96,10 @@ class Causation(NamedTuple):
     sufficiency: Float[Array, ""]
     both: Float[Array, ""]
 
+    def __repr__(self) -> str:
+        shown = (f"{x:.4g}" if is_concrete(x) and np.ndim(x) == 0 else str(x) for x in self)
+        return f"Causation({', '.join(f'{name}={x}' for name, x in zip(self._fields, shown, strict=True))})"
+
 
 def one_entry(role: str, values: Mapping[str, Any]) -> tuple[str, Any]:
     """Return the one name and value of an argument; raise `ValueError` if it is not one."""

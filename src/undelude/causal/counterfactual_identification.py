@@ -11,6 +11,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from undelude.causal.answer import Answer
 from undelude.causal.counterfactual_graph import CounterfactualGraph, Event, Factor, Term, Value, conflicts, groups
 from undelude.causal.derivation import Record
 from undelude.causal.experiments import Experiment, NoExperiment
@@ -92,7 +93,8 @@ class CounterfactualEstimand:
             joint: a dict of `(table, names)` by the variables that the experiment sets, as for `Estimand.evaluate`; or
                 one table of the observed distribution.
             names: the variables of the axes of one table.
-            values: the values of variables, in the order of their axes; without them a value is a place, from 0.
+            values: the values of variables, in the order of their axes; by default those of the answers of queries that
+                are tables, and otherwise places, from 0.
 
         Raises:
             ValueError: as for `Estimand.evaluate`; a value that a variable does not have.
@@ -107,12 +109,20 @@ class CounterfactualEstimand:
             if missing := [x for x in needed if x not in tables[frozenset(done)].names]:
                 raise ValueError(f"joint has no axis for {', '.join(missing)}, which the estimand needs: {self}.")
         sizes = {x: n for table in tables.values() for x, n in zip(table.names, table.values.shape, strict=True)}
-        places = {x: _place(self.symbols[x], value, sizes, values or {}) for x, value in self.fixed.items()}
+        known = _values_of(joint) | {**(values or {})}
+        places = {x: _place(self.symbols[x], value, sizes, known) for x, value in self.fixed.items()}
         evaluation = Evaluation(tables, self.symbols, places)
         value = evaluation.value(self.expression)
         if loose := free(self.expression) - self.fixed.keys():
             value = evaluation.average(value, loose)
         return float(evaluation.arrange(value, ()))
+
+
+def _values_of(joint: Joint) -> dict[str, Sequence[Hashable]]:
+    """Return the values of the variables of those tables that are answers of queries."""
+    entries = list(joint.values()) if isinstance(joint, Mapping) else [joint]
+    tables = [x[0] if isinstance(x, tuple) else x for x in entries]
+    return {name: values for x in tables if isinstance(x, Answer) for name, values in x.values_of.items()}
 
 
 def _place(name: str, value: Hashable, sizes: Mapping[str, int], values: Mapping[str, Sequence[Hashable]]) -> int:

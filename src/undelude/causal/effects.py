@@ -1,7 +1,7 @@
 """Causal effects of one value in place of another: total, direct and indirect (Pearl 2009, section 4.5)."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -53,6 +53,11 @@ def blind_to(variable: Variable, parent: str, place: int) -> Variable:
     rest = (*variable.parents[:axis], *variable.parents[axis + 1 :])
     table: Any = variable.table
     return Variable(variable.name, variable.values, rest, table=table.take(place, axis))
+
+
+def _shown(name: str, value: Any) -> str:
+    """Return a name with its value, or alone if it has a distribution or a mechanism in place of a value."""
+    return name if isinstance(value, Mapping | Variable) else f"{name}={value}"
 
 
 def _mean(outcome: str, function: Callable[[Any], Any] | None) -> str:
@@ -107,7 +112,8 @@ class AbstractEffects(AbstractQuestions):
             estimand = None
         # A marginal that does not determine them raises NotIdentifiable here.
         values = [self.expectation(outcome, function, see=seen, do={**done, name: value}) for value in (x, other)]
-        given = "".join(f", {what}" for what in (*(f"do({other_name})" for other_name in done), *seen))
+        rest = (*(f"do({_shown(*entry)})" for entry in done.items()), *(_shown(*entry) for entry in seen.items()))
+        given = "".join(f", {what}" for what in rest)
         mean = f"E[{_mean(outcome, function)} | do({name}={{}}){given}]"
         return Effect(values[0] - values[1], f"{mean.format(x)} - {mean.format(other)}", estimand)
 

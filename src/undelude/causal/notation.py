@@ -136,7 +136,12 @@ class Latex(Text):
 
 
 def latex_name(name: str) -> str:
-    """Return a variable's name in LaTeX, for mathematics: a Greek letter, or upright if it has several letters."""
+    """Return a variable's name in LaTeX, for mathematics: a Greek letter, or upright if it has several letters.
+
+    The latent cause of a bidirected edge is the edge.
+    """
+    if " <-> " in name:
+        return "(" + r" \leftrightarrow ".join(map(latex_name, name.split(" <-> "))) + ")"
     stem, _, index = name.partition("_")
     stem = f"\\{stem}" if _GREEK.fullmatch(stem) else stem if len(stem) == 1 else f"\\mathrm{{{stem}}}"
     return f"{stem}_{{{index.replace('_', ',')}}}" if index else stem

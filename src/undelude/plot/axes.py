@@ -1,22 +1,26 @@
 """Figures on matplotlib axes."""
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import equinox as eqx
 import matplotlib
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 
 from undelude._certificate.certificate import Certificate
 from undelude._drawing.charts import ANSWERS, COLOURS, NAMES, distances, dots, integers, kl_over_updates, marker
-from undelude._drawing.colours import DO, INK, ON_WHITE, SEE, VARIABLES
+from undelude._drawing.colours import DO, INK, MUTED, ON_WHITE, RULE, SEE, VARIABLES
 from undelude._drawing.dag import draw_dag_on
 from undelude._drawing.panel import panel_of
 from undelude._drawing.strips import frame_truth, round_ticks, shade, symbol_ticks
-from undelude._drawing.svg import STYLE, WIDTH
+from undelude._drawing.svg import FONT, STYLE, WIDTH
+from undelude._process.episodes import EXPERT, Episodes
 from undelude._teaching.loop import Run
 from undelude._types import Mark
 from undelude.causal.mixed import Graph
@@ -25,6 +29,8 @@ from undelude.causal.names import AnyGraph, Names, check_names
 
 # Inches: height of a row, and of a chart.
 ROW, CHART = 0.24, 2.9
+# Number of rounds up to which each has its label.
+FEW = 10
 # Properties of artists that are colours.
 PROPERTIES = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor")
 # What a certificate can show: the title, whether the scale is logarithmic, and what the values are measured from.
@@ -62,19 +68,9 @@ def belief(
     'round'
     """
     _check_axes("belief", axes)
-    try:
-        probs = np.asarray(probs, float)
-    except (TypeError, ValueError):
-        raise _wrong("belief", "probabilities, [T + 1, K], such as jnp.exp(ud.posterior(...)[i])", probs) from None
-    if probs.ndim != 2 or 0 in probs.shape:
-        raise ValueError(f"plot.belief: probs must be [T + 1, K], of one episode, not of shape {probs.shape}.")
+    probs = _as_belief("belief", "probs", probs)
     if own_actions not in ("do", "see"):
         raise ValueError(f"plot.belief: own_actions must be 'do' or 'see', not {own_actions!r}.")
-    if not (np.isfinite(probs).all() and probs.min() >= 0 and np.allclose(probs.sum(-1), 1, atol=1e-3)):
-        raise ValueError(
-            "plot.belief: the rows of probs must be probabilities. ud.posterior returns their logarithms: pass "
-            "jnp.exp(ud.posterior(...)[i])."
-        )
     T, K = len(probs) - 1, probs.shape[1]
     if names is not None and len(names) != K:
         raise ValueError(f"plot.belief: there are {len(names)} names, and theta has {K} values.")
@@ -205,6 +201,126 @@ def learning(run: Run | Sequence[Mapping[str, Any]], *, axes: Axes | None = None
             axes.legend(frameon=False)
             integers(axes)
     return _on_white(axes)
+
+
+def episode(
+    one: Episodes,
+    *,
+    belief: Float[Array | np.ndarray, "T1 K"] | None = None,
+    actions: Sequence[Any] | None = None,
+    axes: Axes | None = None,
+) -> Axes:
+    """Draw one episode, round by round: a mark in the row of each action, the observation below it, and a belief.
+
+    A mark is a blue circle if the action is marked do, and an orange square if it is marked see. It is filled if the
+    agent executed the action, and hollow if the expert did. A belief is blue if all actions are marked do, orange if
+    none is, and grey otherwise; a frame shows the true theta.
+
+    Args:
+        one: one episode of symbols: `jax.tree.map(lambda x: x[0], episodes)` is the first of a batch.
+        belief: `[T + 1, K]`, probabilities before each round and after the last: `jnp.exp(ud.posterior(...)[0])`.
+        actions: names of the actions; by default their numbers, up to the largest that was executed.
+        axes: to draw on; new ones by default.
+
+    Raises:
+        TypeError: `one` is not of `ud.Episodes`, or `axes` not of matplotlib.
+        ValueError: a batch, no round, actions or observations that are not symbols, too few names, a belief of another
+            number of rounds, rows that are not probabilities.
+
+    >>> import jax
+    >>> import undelude as ud
+    >>> bandit = ud.tasks.bandit(num_rounds=5)
+    >>> episodes = ud.rollout(bandit, ud.ExactAgent(bandit), key=jax.random.key(0), num_episodes=1)
+    >>> axes = ud.plot.episode(jax.tree.map(lambda x: x[0], episodes))
+    >>> [text.get_text() for text in axes.get_legend().get_texts()]
+    ['do, by the agent']
+    """
+    _check_axes("episode", axes)
+    if not isinstance(one, Episodes):
+        raise _wrong("episode", "one episode of ud.Episodes, such as jax.tree.map(lambda x: x[0], episodes)", one)
+    if np.ndim(one.mask) != 1:
+        shape = list(np.shape(one.mask))
+        raise ValueError(
+            f"plot.episode: episodes of shape {shape} are not one episode: pass jax.tree.map(lambda x: x[0], episodes)."
+        )
+    T = int(np.asarray(one.mask).sum())
+    taken, observed = (_as_symbols(name, getattr(one, name), T) for name in ("actions", "observations"))
+    names = range(int(taken.max()) + 1) if actions is None else actions
+    if len(names) <= taken.max():
+        raise ValueError(f"plot.episode: there are {len(names)} names, and action {taken.max()} was executed.")
+    probs = None if belief is None else _as_belief("episode", "belief", belief)
+    if probs is not None and len(probs) not in (T + 1, len(one.mask) + 1):
+        raise ValueError(f"plot.episode: belief has {len(probs)} rows, and {T} rounds need {T + 1}.")
+    done, by_expert = np.asarray(one.intervened)[:T], np.asarray(one.executor)[:T] == EXPERT
+    below = len(names) + 1
+    with matplotlib.rc_context(STYLE):
+        axes = _axes(axes, ROW * (below + (0 if probs is None else probs.shape[1])) + 1.0)
+        _mark(axes, taken, done, by_expert)
+        for t, o in enumerate(observed):
+            axes.text(t + 0.5, below - 1, str(o), ha="center", va="center", size=FONT - 1, color=INK)
+        axes.set_ylim(below - 0.5, -0.5)
+        ticks = {**{i: f"a={name}" for i, name in _thinned(names)}, below - 1: "o"}
+        round_ticks(axes, T)
+        if probs is None:
+            axes.set_xlim(0, T)
+            if T <= FEW:
+                axes.set_xticks(np.arange(T) + 0.5, [str(t + 1) for t in range(T)])
+        else:
+            shade(axes, probs[: T + 1], DO if done.all() else SEE if not done.any() else MUTED, top=below)
+            theta = None if one.theta is None else np.asarray(one.theta)
+            if theta is not None and np.issubdtype(theta.dtype, np.integer) and theta.ndim < 2:
+                theta = np.broadcast_to(theta, (len(one.mask) + 1,))[: T + 1]
+                frame_truth(axes, theta, np.arange(probs.shape[1]), top=below)
+            ticks |= {below + k: f"\N{GREEK SMALL LETTER THETA}={k}" for k, _ in _thinned(range(probs.shape[1]))}
+        axes.set_yticks([*ticks], [*ticks.values()])
+        axes.tick_params(axis="y", length=0)
+        axes.axhline(below - 1.5, color=RULE, lw=0.6)
+        axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0, handletextpad=0.2)
+    return _on_white(axes)
+
+
+def _mark(
+    axes: Axes, taken: Int[np.ndarray, " T"], done: Bool[np.ndarray, " T"], by_expert: Bool[np.ndarray, " T"]
+) -> None:
+    """Draw the actions: do and see by colour and shape, the executor by the fill."""
+    for mark, of_expert in itertools.product((True, False), (False, True)):
+        rounds = np.flatnonzero((done == mark) & (by_expert == of_expert))
+        if len(rounds):
+            colour, shape = (DO, "o") if mark else (SEE, "s")
+            label = f"{'do' if mark else 'see'}, by the {'expert' if of_expert else 'agent'}"
+            look = {"mec": colour, "mfc": "none" if of_expert else colour, "ms": 5, "mew": 1.2, "clip_on": False}
+            axes.plot(rounds + 0.5, taken[rounds], shape, label=label, **look)
+
+
+def _thinned(names: Sequence[Any]) -> list[tuple[int, Any]]:
+    """Return the place and the name of each row that is labelled: all, or evenly spaced ones if there are many."""
+    return list(enumerate(names))[:: 1 if len(names) <= 6 else math.ceil(len(names) / 4)]
+
+
+def _as_symbols(name: str, x: Any, T: int) -> Int[np.ndarray, " T"]:
+    """Return the symbols of the rounds that exist; raise `ValueError` if they are not symbols, or none exists."""
+    array = np.asarray(x) if eqx.is_array_like(x) else None
+    if array is None or array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"plot.episode: the {name} are not symbols, one a round: ud.film draws such a world.")
+    if not T:
+        raise ValueError("plot.episode: the episode has no round.")
+    return array[:T]
+
+
+def _as_belief(figure: str, name: str, probs: Any) -> Float[np.ndarray, "T1 K"]:
+    """Return a belief as an array of NumPy, or raise the error that says why it is not one."""
+    try:
+        probs = np.asarray(probs, float)
+    except (TypeError, ValueError):
+        raise _wrong(figure, "probabilities, [T + 1, K], such as jnp.exp(ud.posterior(...)[i])", probs) from None
+    if probs.ndim != 2 or 0 in probs.shape:
+        raise ValueError(f"plot.{figure}: {name} must be [T + 1, K], of one episode, not of shape {probs.shape}.")
+    if not (np.isfinite(probs).all() and probs.min() >= 0 and np.allclose(probs.sum(-1), 1, atol=1e-3)):
+        raise ValueError(
+            f"plot.{figure}: the rows of {name} must be probabilities. ud.posterior returns their logarithms: pass "
+            "jnp.exp(ud.posterior(...)[i])."
+        )
+    return probs
 
 
 def _check_axes(name: str, axes: object) -> None:
