@@ -1,6 +1,7 @@
 """A variable of a causal model: its values, its parents and its mechanism."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -89,7 +90,7 @@ def index(name: str, values: tuple[Hashable, ...], value: Value) -> int:
     raise ValueError(f"{name} has no value {value!r:.99}; it has {listed([repr(x) for x in values])}.")
 
 
-def indices(name: str, values: tuple[Hashable, ...], column: Sequence[Value]) -> list[int]:
+def indices(name: str, values: tuple[Hashable, ...], column: Sequence[Any]) -> list[int]:
     """Return the position in `values` of each entry of a column, as `index` does."""
     known = {value: i for i, value in enumerate(values)}
     try:
