@@ -77,6 +77,23 @@ def test_an_effect_shows_its_definition_and_estimand():
         model.ate({"A": 1}, "A")
 
 
+def test_a_policy_or_a_likelihood_has_no_estimand_of_values():
+    """With another mechanism of M, the effect is not that of holding M at a value, which an estimand would claim."""
+    model = random_tables(np.random.default_rng(1), hidden=False)
+    policy = ud.Variable("M", (0, 1), ("A",), table=[[0.9, 0.1], [0.1, 0.9]])
+    assert model.ate({"A": 1}, "O", do={"M": 0}).estimand is not None
+    for soft in ({"do": {"M": policy}}, {"do": {"M": {0: 0.5, 1: 0.5}}}, {"see": {"U": {0: 1.0, 1: 3.0}}}):
+        assert model.ate({"A": 1}, "O", **soft).estimand is None
+        with pytest.raises(ValueError, match="for values in see and do alone"):
+            model.ate({"A": 1}, "O", latent="U", **soft)
+
+
+def test_names_may_have_braces():
+    a = ud.Variable("A{x}", (0, 1), table=[0.5, 0.5])
+    model = ud.CausalModel([a, ud.Variable("O", (0, 1), ("A{x}",), table=[[0.5, 0.5], [0.1, 0.9]])])
+    assert model.ate({"A{x}": 1}, "O").definition == "E[O | do(A{x}=1)] - E[O | do(A{x}=0)]"
+
+
 def test_an_effect_is_differentiable():
     """By the definition: the derivative in P(A = 1) is 0, and in P(O = 1 | A = 1) it is 1."""
 

@@ -76,7 +76,7 @@ def test_dagitty_of_others():
     assert graph == ud.Graph(parents, bidirected=[("smoking", "tar")], latent=("carry matches", "V"))
     with pytest.warns(UserWarning, match="marks S as selected"):
         assert ud.Graph.from_dagitty("dag { A -> S S [selected] }") == ud.Graph({"A": (), "S": "A"})
-    with pytest.warns(UserWarning, match="marks A as adjusted"):
+    with pytest.warns(UserWarning, match="marks A as adjusted.*name it by see="):
         ud.Graph.from_dagitty("dag { A [adjusted] }")
 
 

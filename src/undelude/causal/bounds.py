@@ -69,7 +69,7 @@ def bounds(
         do: the index of the value of each variable intervened on.
         joint: probabilities or counts, with an axis for each name.
         names: the observed variables, in the order of the axes.
-        latent: the variables that cannot be observed.
+        latent: the variables that cannot be observed, besides those of a `ud.Graph`.
 
     Raises:
         ValueError: an unknown name, a variable in two roles, an axis too many or too few; more than one group of

@@ -151,12 +151,12 @@ def identify_counterfactual(
     variables with any number of values. (For a binary cause, some differences of probabilities serve all the same.)
 
     Args:
-        graph: a dict that maps each name to its parents, or a `networkx.DiGraph`.
+        graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
         asked: values by name, in the world in which `do` is done; or a list of `(values, do)`, one for each world.
         do: values set by intervention in the world asked about, by name.
         given: values seen, in the world in which `given_do` is done; or a list of `(values, do)`.
         given_do: values set by intervention in the world that was seen, by name.
-        latent: the variables that cannot be observed.
+        latent: the variables that cannot be observed, besides those of a `ud.Graph`.
         experiments: the sets of variables that experiments set, `()` for observation, as in `identify`; by default all
             of them.
 

@@ -26,7 +26,8 @@ class Effect(eqx.Module):
     Attributes:
         value: the difference of two expectations, in the units of the outcome.
         definition: the two expectations.
-        estimand: of the distributions that they are taken of, in what can be observed; None if it is not known.
+        estimand: of the distributions that they are taken of, in what can be observed; None if it is not known, or if
+            what is seen or done is a distribution, a likelihood or a mechanism in place of a value.
     """
 
     value: Float[Array, ""]
@@ -90,7 +91,8 @@ class AbstractEffects(AbstractQuestions):
             latent: the variables that the estimand does without.
 
         Raises:
-            ValueError: as for `query`; a cause of several values without `instead`, values that are not numbers.
+            ValueError: as for `query`; a cause of several values without `instead`, values that are not numbers;
+                `latent` is given, and `see` or `do` has another thing than a value.
             NotIdentifiable: the model is a marginal, and its observed variables do not determine the effect; or
                 `latent` is given, and the others do not.
 
@@ -102,20 +104,24 @@ class AbstractEffects(AbstractQuestions):
         """
         name, x, other = self._contrast(cause, outcome, instead)
         seen, done = as_assignment("see", see), as_assignment("do", do)
-        hidden = tuple(dict.fromkeys((*as_names(latent), *self.structure.latent)))
-        try:
-            estimand = identify(self.graph, outcome, do=(name, *done), see=tuple(seen), latent=hidden)
-            estimand = dataclasses.replace(estimand, sizes=self.structure.sizes)
-        except NotIdentifiable:
-            if latent:
-                raise
-            estimand = None
+        is_soft = any(isinstance(y, Mapping | Variable) for y in (*seen.values(), *done.values()))
+        if is_soft and as_names(latent):
+            raise ValueError("latent= asks for an estimand, and there is one for values in see and do alone.")
+        estimand = None
+        if not is_soft:
+            try:
+                estimand = identify(self.graph, outcome, do=(name, *done), see=tuple(seen), latent=latent)
+                estimand = dataclasses.replace(estimand, sizes=self.structure.sizes)
+            except NotIdentifiable:
+                if latent:
+                    raise
         # A marginal that does not determine them raises NotIdentifiable here.
         values = [self.expectation(outcome, function, see=seen, do={**done, name: value}) for value in (x, other)]
         rest = (*(f"do({_shown(*entry)})" for entry in done.items()), *(_shown(*entry) for entry in seen.items()))
         given = "".join(f", {what}" for what in rest)
-        mean = f"E[{_mean(outcome, function)} | do({name}={{}}){given}]"
-        return Effect(values[0] - values[1], f"{mean.format(x)} - {mean.format(other)}", estimand)
+        mean = _mean(outcome, function)
+        one, two = (f"E[{mean} | do({name}={value}){given}]" for value in (x, other))
+        return Effect(values[0] - values[1], f"{one} - {two}", estimand)
 
     def direct_effect(
         self, cause: Values, outcome: str, *, instead: Value | None = None, function: Callable[[Any], Any] | None = None

@@ -38,9 +38,11 @@ class Equation:
     >>> model
     CausalModel(A, U_O, O | A U_O)
     >>> print(model.query("O", do={"A": 1}))
-    [0.3 0.7]
+    O=0  O=1
+    0.3  0.7
     >>> print(model.counterfactual("O", do={"A": 0}, given={"A": 1, "O": 1}))  # .5 of the .7 were helped
-    [0.71428573 0.2857143 ]
+       O=0     O=1
+    0.7143  0.2857
     """
 
     def __init__(

@@ -128,7 +128,8 @@ class _Reader:
             self.fail("the text goes on after the end of the graph")
         for role, names in self.skipped.items():
             warnings.warn(
-                f"the graph marks {listed(names)} as {role}, which a graph here does not keep: name it by given=.",
+                f"the graph marks {listed(names)} as {role}, which a graph here does not keep: "
+                "name it by see= in each question.",
                 stacklevel=4,
             )
         latent = tuple(name for name in self.parents if self.latent.get(name))

@@ -46,11 +46,11 @@ def identify(
     values of its causes. With `experiments`, the expression is in the distributions of these (gID).
 
     Args:
-        graph: a dict that maps each name to its parents, or a `networkx.DiGraph`.
+        graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
         outcome: the variables asked, a name or several; not a set, as their order is that of the axes of an evaluation.
         do: the variables intervened on, likewise.
         see: the variables conditioned on, after the intervention, likewise.
-        latent: the variables that cannot be observed; all others can.
+        latent: the variables that cannot be observed, besides those of a `ud.Graph`; all others can.
         experiments: the sets of variables that experiments set to all their values, while all others were observed;
             `()` stands for observation without an experiment. By default, observation alone.
 

@@ -46,11 +46,11 @@ def remedies(
     Sets are tried by size, and those that contain a set that suffices are left out.
 
     Args:
-        graph: a dict that maps each name to its parents, or a `networkx.DiGraph`.
+        graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
         outcome: the variables asked, as in `identify`.
         do: the variables intervened on, likewise.
         see: the variables conditioned on, likewise.
-        latent: the variables that cannot be observed so far.
+        latent: the variables that cannot be observed so far, besides those of a `ud.Graph`.
         limit: the most sets to try, of those to observe and of those to set.
 
     Raises:
