@@ -87,6 +87,7 @@ def test_operators_and_functions_are_those_of_the_array(answer: Answer) -> None:
     ):
         np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert (len(answer), answer.shape, float(answer[1, 1])) == (2, (2, 2), 0.375)
+    assert (f"{answer[{'Theta': 'left', 'O': -1}]:.3f}", round(answer[0, 0] * 1, 1)) == ("0.500", 0.5)
     with pytest.raises(AttributeError, match="nonsense"):
         answer.nonsense  # noqa: B018
     with pytest.raises(TypeError):

@@ -450,3 +450,30 @@ def test_numbers_and_the_strings_that_write_them_are_told_apart():
         model.query("B", see={"A": 1})
     with pytest.raises(ValueError, match="B has no value '1': its value 1 is a number, not str"):
         model.query("A", see={"B": "1"})
+
+
+def test_rare_entries_of_several_tables_do_not_underflow():
+    """Each entry fits into its type, and their product does not; by Bayes' rule with fractions of the rare entry."""
+    for e, f, g in ((1e-20, 1e-25, 1e-15), (1e-165, 1e-290, 1e-40)):
+        model = ud.CausalModel(
+            [
+                ud.Variable("C", (0, 1), table=[e, 1]),
+                ud.Variable("E", (0, 1, 2), ("C",), table=[[1, e, 0], [1, f, 0]]),
+                ud.Variable("D", (0, 1), ("C",), table=[[0.7, 0.3], [1, g]]),
+            ]
+        )
+        logs = np.array([2 * np.log(e) + np.log(0.3), np.log(f) + np.log(g)])
+        expected = np.exp(logs - logs.max()) / np.exp(logs - logs.max()).sum()
+        np.testing.assert_allclose(model.query("C", see={"E": 1, "D": 1}), expected, rtol=1e-5)
+        np.testing.assert_allclose(model.compile("C", see=("E", "D"))([1, 1]), expected, rtol=1e-5)
+        np.testing.assert_allclose(ud.causal.marginals(model, see={"E": 1, "D": 1})["C"], expected, rtol=1e-5)
+
+
+def test_an_answer_is_a_table_only_of_its_own_variables():
+    model = ud.CausalModel([ud.Variable("A", (0, 1), table=[0.2, 0.8])])
+    assert ud.Variable("A", (0, 1), table=model.query("A")).table[1] == pytest.approx(0.8)
+    for name, values in (("A", (1, 0)), ("B", (0, 1))):
+        with pytest.raises(ValueError, match="table is an answer with the axes"):
+            ud.Variable(name, values, table=model.query("A"))
+    with pytest.raises(ValueError, match="nan is no value"):
+        ud.Variable("A", (0.1, float("nan")), table=[0.5, 0.5])

@@ -12,6 +12,7 @@ from undelude.causal import fit, sample, standard_error
 KEY = jax.random.key(0)
 N = 40_000
 GRAPH = {"A": (), "O": ("A",)}
+ROWS = {"A": [0] * 50 + [1] * 50, "O": [0] * 30 + [1] * 20 + [0] * 10 + [1] * 40}
 
 
 def frequencies(samples, model, names):
@@ -80,6 +81,12 @@ def test_marginal_samples_hide_the_hidden():
         (lambda: fit(GRAPH, {"A": "ab", "O": [1, 1]}), "'A' must be one sequence"),
         (lambda: fit(GRAPH, pd.DataFrame([[0, 0, 1]], columns=["A", "A", "O"])), "'A' must be one sequence"),
         (lambda: fit(GRAPH, {"A": [None, None], "O": [1, 1]}), "column A holds no value"),
+        (lambda: fit(GRAPH, {"A": [None] * 2, "O": [1, 1]}, values={"A": (0, 1)}), "column A holds no value"),
+        (lambda: fit(GRAPH, {"A": [0, None], "O": [1, 1]}, values={"A": (0, None)}), "values of A hold a missing one"),
+        (
+            lambda: fit(GRAPH, {"A": [0, 1, None], "O": [0, 1, 0]}, values={"A": (0, 1, 2)}, missing="em"),
+            "no row has A=2",
+        ),
         (lambda: fit(GRAPH, {"A": [0, 1], "O": [1, 1]}, missing="drop"), 'missing must be "refuse" or "em"'),
         (lambda: standard_error(float, fit(GRAPH, {"A": [0, 1], "O": [1, 1]}), {"A": [2], "O": [1]}), "the value 2"),
         (lambda: fit(GRAPH, {"A": [0, 1], "O": [1, 1]}, prior=-1), "prior must be a finite number"),
@@ -165,6 +172,19 @@ def test_standard_errors_of_frequencies_and_their_products():
     np.testing.assert_allclose(contrast, np.sqrt(0.2 * 0.8 / 150 + 0.4 * 0.6 / 50), rtol=1e-5)
     unseen = fit(GRAPH, rows, prior=1, values={"A": (0, 1, 2)})
     assert np.isinf(standard_error(lambda m: m.query("O", do={"A": 2}), unseen, rows)).all()
+
+
+def test_what_no_row_determines_has_an_infinite_standard_error():
+    """A and O are never seen together, so that every effect explains the rows as well as the one that is fitted."""
+    nan = float("nan")
+    rows = {"A": [nan] * 30 + [0] * 10 + [1] * 10, "O": [0, 0, 1] * 10 + [nan] * 20}
+    model = fit(GRAPH, rows, missing="em", prior=1)
+    assert np.isinf(standard_error(lambda m: m.query("O", do={"A": 1})[1], model, rows))
+    assert np.isfinite(standard_error(lambda m: m.query("A"), model, rows)).all()
+    ate = standard_error(lambda m: m.ate({"A": 1}, "O"), fit(GRAPH, ROWS), ROWS)
+    assert ate == pytest.approx(np.sqrt(0.2 * 0.8 / 50 + 0.4 * 0.6 / 50), rel=1e-5)
+    with pytest.raises(TypeError, match="must return numbers or an answer, not dict"):
+        standard_error(lambda m: {"a": 1}, fit(GRAPH, ROWS), ROWS)
 
 
 @pytest.mark.slow

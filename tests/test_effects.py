@@ -73,6 +73,8 @@ def test_an_effect_shows_its_definition_and_estimand():
         model.ate({"N": 1}, "O")
     with pytest.raises(ValueError, match="A has no value 2"):
         model.ate({"A": 2}, "O", instead=0)
+    with pytest.raises(ValueError, match="A is both the cause and done"):
+        model.ate({"A": 1}, "O", do={"A": 0})
     with pytest.raises(ValueError, match="both the cause and the outcome"):
         model.ate({"A": 1}, "A")
 

@@ -95,6 +95,15 @@ class Answer(NDArrayOperatorsMixin, eqx.Module):
     def __float__(self) -> float:
         return float(self.array)
 
+    def __int__(self) -> int:
+        return int(self.array)
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(float(self.array), digits)
+
+    def __format__(self, spec: str) -> str:
+        return format(float(self.array), spec) if spec else str(self)
+
     def __bool__(self) -> bool:
         return bool(self.array)
 

@@ -32,6 +32,11 @@ def domains_of(graph: Parents, data: Columns, values: Mapping[str, Sequence[Hash
         check_ordered(given, f"the values of {name}", "answers follow their order")
         if isinstance(given, str):
             raise ValueError(f"the values of {name} must be a sequence such as (0, 1), not {given!r:.99}.")
+        if any(map(is_missing, given)):
+            raise ValueError(f"the values of {name} hold a missing one, None or nan: it is no value.")
+    for name in graph:
+        if all(map(is_missing, column(name, data))):
+            raise ValueError(f"the column {name} holds no value: {name} is latent, and not missing now and then.")
     return {name: tuple(values.get(name, ())) or _in_order(name, data) for name in graph}
 
 
@@ -82,8 +87,6 @@ def _in_order(name: str, data: Columns) -> tuple[Hashable, ...]:
     categories = getattr(getattr(given, "cat", given), "categories", None)  # Of a series, or of its values.
     if categories is not None:
         return tuple(categories.tolist())
-    if not found:
-        raise ValueError(f"the column {name} holds no value: {name} is latent, and not missing now and then.")
     try:
         return tuple(sorted(found))
     except TypeError as error:

@@ -148,6 +148,7 @@ class Terms:
             x = factors(xp, group, tables, fixed)
             if len(group.tables) == 1:
                 x = x[0]
+                safe = safe & ~((x > 0) & (x < tiny)).any()
             else:
                 possible = (x > 0).all(0)
                 logs = xp.where(possible, xp.log(xp.where(x > 0, x, 1.0)).sum(0), -xp.inf)
@@ -160,6 +161,9 @@ class Terms:
         del remaining[self.num_operands :]
         for step in self.plan.steps:
             taken = [remaining.pop(position) for position in step.positions]
+            if len(taken) > 2:  # The product of more than two trusted entries may underflow.
+                for x in taken:
+                    safe = safe & ~((x > 0) & (x < tiny ** (2 / len(taken)))).any()
             x = xp.einsum(*arguments(taken, step.axes, step.out))
             largest = x.max()
             largest = xp.where(largest > 0, largest, 1.0)

@@ -41,7 +41,7 @@ def differentiable(terms: Terms, tables: Tables, fixed: Mapping[str, int]) -> An
         known = with_jacobian(terms, tables, fixed) if is_concrete(tables) else None
         if known is None:
             return jax.jvp(lambda tables: _compiled(terms, tables, names, indices), primals, tangents)
-        x, log_scale, jacobian = map(in_jax, known)
+        x, log_scale, jacobian = map(in_jax, (*known[:2], np.minimum(known[2], LARGEST)))
         change = _directional([directions[i] for i in terms.used], jacobian)
         return (x, log_scale), (change.reshape(x.shape), jnp.zeros_like(log_scale))
 
@@ -101,7 +101,7 @@ def with_jacobian(
             jacobian[slice(None), *at] = adjoint * others[i]
             jacobians[position] = jacobian.reshape(num_asked, -1)
     jacobian = np.concatenate([jacobians[i] for i in terms.used], 1)
-    return x, log_scale, np.minimum(jacobian, LARGEST, out=jacobian)
+    return x, log_scale, jacobian
 
 
 def _product(factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -104,6 +104,7 @@ class AbstractEffects(AbstractQuestions):
         """
         name, x, other = self._contrast(cause, outcome, instead)
         seen, done = as_assignment("see", see), as_assignment("do", do)
+        check_names(self.graph, {"the cause": (name,), "the outcome": (outcome,), "done": tuple(done)})
         is_soft = any(isinstance(y, Mapping | Variable) for y in (*seen.values(), *done.values()))
         if is_soft and as_names(latent):
             raise ValueError("latent= asks for an estimand, and there is one for values in see and do alone.")

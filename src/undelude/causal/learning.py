@@ -1,6 +1,7 @@
 """The mechanisms of a graph from data, also with missing values, and the standard errors of what they answer."""
 
 import math
+import numbers
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -13,6 +14,7 @@ from jaxtyping import Float, Int
 
 from undelude.causal.answer import Answer
 from undelude.causal.columns import Columns, domains_of, positions
+from undelude.causal.effects import Effect
 from undelude.causal.model import CausalModel
 from undelude.causal.names import AnyGraph, Parents, as_graph, as_latent, listed
 from undelude.causal.variable import Variable
@@ -21,6 +23,8 @@ from undelude.causal.variable import Variable
 MOST_WAYS, MOST_ENTRIES = 2**20, 2**24
 # Rounds of EM, and the gain of a round, in nats per row, at which it ends.
 MOST_ROUNDS, LEAST_GAIN = 1_000, 1e-9
+# An expected count that is taken for none.
+LEAST_COUNT = 1e-6
 # Entries of tables of which standard errors are computed.
 MOST_PARAMETERS = 4_000
 
@@ -64,7 +68,7 @@ def fit(
     if latent := as_latent(graph):
         raise ValueError(f"{listed(latent)} is latent in the graph, and cannot be counted: pass a graph without it.")
     graph = as_graph(graph)
-    if not (isinstance(prior, int | float) and 0 <= prior < np.inf):
+    if isinstance(prior, bool) or not (isinstance(prior, numbers.Real) and 0 <= prior < np.inf):
         raise ValueError(f"prior must be a finite number of 0 or more, not {prior!r}.")
     if missing not in ("refuse", "em"):
         raise ValueError(f'missing must be "refuse" or "em", not {missing!r}.')
@@ -83,6 +87,13 @@ def fit(
     def tables_of(counts: Sequence[np.ndarray]) -> list[np.ndarray]:
         return [_normalised(family, domains, x + prior) for family, x in zip(families, counts, strict=True)]
 
+    for i, name in enumerate(domains):
+        for k in range(len(domains[name]) if gaps[:, i].any() and not prior else 0):
+            if not (rows[:, i] == k).any():
+                raise ValueError(
+                    f"no row has {name}={domains[name][k]!r}, so that nothing is known of it: give a prior, such as "
+                    "prior=1, or leave the value out."
+                )
     if not gaps.any():
         tables = tables_of(_expected(families, None, places, counts).counts)
     else:
@@ -105,12 +116,12 @@ def standard_error(
 
     Args:
         function: of the model, differentiable, such as `lambda model: model.query("O", do={"A": 1})`.
-        model: the model, as `fit` returned it for `data`.
+        model: the model, as `fit` returned it for `data`, with `prior=0` or a prior that is small beside the counts.
         data: a column for each variable, with the same values.
 
     Returns:
-        The standard error of each number, in the shape of the answer; inf where it depends on a mechanism at values of
-        the parents that no row has.
+        The standard error of each number, in the shape of the answer; inf where the rows do not determine it: it
+        depends on a mechanism at values of the parents that no row has, or on values that no row has together.
 
     Raises:
         ValueError: a column is missing or has unknown values; too many parameters; a marginal.
@@ -135,19 +146,27 @@ def standard_error(
     families = _families(model.graph, domains)
     tables = [np.asarray(x, float) for x in model.tables]
 
-    def numbers(tables: tuple) -> jax.Array:
-        return jnp.ravel(jnp.asarray(function(eqx.tree_at(lambda m: m.tables, model, tables))))
+    def flat(tables: tuple) -> jax.Array:
+        answer = function(eqx.tree_at(lambda m: m.tables, model, tables))
+        answer = answer.value if isinstance(answer, Effect) else answer
+        if not isinstance(answer, Answer | jax.Array | np.ndarray | float):
+            raise TypeError(f"the function of the model must return numbers or an answer, not {type(answer).__name__}.")
+        return jnp.ravel(jnp.asarray(answer))
 
-    gradients = jax.jacrev(numbers)(tuple(jnp.asarray(x, float) for x in tables))
+    gradients = jax.jacrev(flat)(tuple(jnp.asarray(x, float) for x in tables))
     # The derivative in the logarithms of a row of a table, which keep its sum: p (g - g p).
     slopes = [np.asarray(g, float) * p for g, p in zip(gradients, tables, strict=True)]
     slopes = [g - g.sum(-1, keepdims=True) * p for g, p in zip(slopes, tables, strict=True)]
     information, seen = _information(families, tables, places, counts, num_parameters)
     g = np.concatenate([x.reshape(len(x), -1) for x in slopes], 1)
-    variance = np.einsum("ai,ij,aj->a", g, np.linalg.pinv(information, hermitian=True, rcond=1e-10), g)
-    unknown = (abs(g) > 1e-9)[:, ~seen].any(1)
+    inverse = np.linalg.pinv(information, hermitian=True, rcond=1e-10)
+    variance = np.einsum("ai,ij,aj->a", g, inverse, g)
+    # What no row tells: mechanisms at values that no row has, and directions in which the likelihood is flat.
+    beyond = np.linalg.norm(g - g @ information @ inverse, axis=1) > 1e-5 * np.linalg.norm(g, axis=1)
+    unknown = (abs(g) > 1e-9)[:, ~seen].any(1) | beyond
     error = np.where(unknown, np.inf, np.sqrt(np.maximum(variance, 0)))
     answer = function(model)
+    answer = answer.value if isinstance(answer, Effect) else answer
     error = error.reshape(np.shape(answer))
     return Answer(jnp.asarray(error), answer.names, answer.values) if isinstance(answer, Answer) else error
 
@@ -210,7 +229,8 @@ def _em(
         gain = expected.log_likelihood - before
         tables, before = tables_of(expected.counts), expected.log_likelihood
         if abs(gain) < LEAST_GAIN * counts.sum():  # A prior may lower the likelihood in a round.
-            return tables
+            # Counts that vanish are of parents that no row has: `tables_of` refuses them.
+            return tables_of([np.where(x < LEAST_COUNT, 0.0, x) for x in expected.counts])
     warnings.warn(f"EM has not ended in {MOST_ROUNDS} rounds; the last one gained {gain:.2g} nats.", stacklevel=3)
     return tables
 

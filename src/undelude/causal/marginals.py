@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from undelude._tree import is_concrete
 from undelude.causal.answer import Answer
 from undelude.causal.contraction import Terms, in_jax
 from undelude.causal.derivative import with_jacobian
@@ -50,11 +51,14 @@ def _by_derivatives(model: CausalModel, seen: Values, done: Values) -> dict[str,
     structure = model.structure
     fixed = {name: index(name, structure.values_of[name], x) for name, x in (*seen.items(), *done.items())}
     terms = Terms(model.graph, structure.sizes, (), tuple(seen), tuple(done), keep_all=True)
+    if not is_concrete(model.tables):
+        raise TypeError("the tables are traced: marginals takes known ones. Within jit or grad, use query.")
     try:
-        known = with_jacobian(terms, model.tables, fixed)
+        with np.errstate(over="ignore"):
+            known = with_jacobian(terms, model.tables, fixed)
     except ValueError:  # The derivative would keep too much.
         return None
-    if known is None or not known[0] > 0:
+    if known is None or not (known[0] > 0 and np.isfinite(known[2]).all()):
         return None
     _, _, jacobian = known
     found, start = {}, 0

@@ -47,10 +47,18 @@ class Variable(eqx.Module):
         parents = as_names(parents, order=f"the axes of the table of {name} follow the order of its parents")
         if not all(isinstance(x, Hashable) for x in values):
             raise ValueError(f"{name}: values must be hashable, such as numbers or strings, not {values!r:.99}.")
+        if any(x != x for x in values):
+            raise ValueError(f"{name}: nan is no value, because it equals nothing; leave it out of {values!r:.99}.")
         if not values or len(set(values)) < len(values):
             raise ValueError(f"{name}: values must be distinct, and at least one, not {values!r:.99}.")
         if len(set(parents)) < len(parents):
             raise ValueError(f"{name}: a parent repeats in {parents}.")
+        labels = getattr(table, "values_of", None)  # Of the answer of a query.
+        if isinstance(labels, dict) and (tuple(labels) != (*parents, name) or labels[name] != values):
+            raise ValueError(
+                f"{name}: table is an answer with the axes {labels!r:.199}; it needs {', '.join((*parents, name))}, "
+                f"and the values {values} last. numpy.asarray(table) takes it as it stands."
+            )
         try:
             # NumPy as long as the numbers are known: each JAX operation on a new shape would compile a program.
             is_known = is_concrete(table)
