@@ -67,6 +67,8 @@ def train(peer: str, task: VersionedTask, seed: int, *, few: bool) -> None:
     file, log = FOLDER / peer / f"{task.short_id}.pt", FOLDER / peer / LOG
     costs = json.loads(log.read_text()) if log.exists() else {}
     if task.short_id in costs:
+        if costs[task.short_id].get("few", False) != few:
+            raise SystemExit(f"{file} is of {'a full run' if few else 'a trial, --few'}: delete {FOLDER / peer} first.")
         return
     process = task.make()
     started = time.process_time()
@@ -74,6 +76,7 @@ def train(peer: str, task: VersionedTask, seed: int, *, few: bool) -> None:
         learned, cost = importlib.import_module(PEERS[peer]).learn(process, task.id, seed, few=few)
     except NotImplementedError as error:
         learned, cost = None, {"declines": str(error)}
+    cost |= {"few": True} if few else {}
     cost["cpu_seconds"] = round(time.process_time() - started, 1)
     file.parent.mkdir(parents=True, exist_ok=True)
     if learned is not None:

@@ -152,3 +152,12 @@ def test_all_marginals_are_those_of_queries() -> None:
 
 def test_a_single_probability_prints_as_a_number() -> None:
     assert str(frog().query("O_1", do={"A_1": 1})[{"O_1": 1}]) == "0.5"
+
+
+def test_a_name_alone_is_no_index_and_traced_answers_have_no_labels() -> None:
+    with pytest.raises(ValueError, match=r"say the value too, answer\[\{'O_1': value\}\]"):
+        frog().query("O_1")["O_1"]
+    with pytest.raises(ValueError, match="the answer is traced"):
+        jax.jit(lambda x: Answer(x, ("O",), ((0, 1),)).to_dict())(jnp.ones(2))
+    found = jax.jit(lambda x: Answer(x, ("O",), ((0, 1),))[{"O": 1}])(jnp.array([0.25, 0.75]))
+    assert float(found) == 0.75

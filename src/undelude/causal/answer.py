@@ -74,6 +74,10 @@ class Answer(NDArrayOperatorsMixin, eqx.Module):
         Raises:
             ValueError: an unknown name or value.
         """
+        if isinstance(at, str):
+            raise ValueError(
+                f"say the value too, answer[{{{at!r}: value}}]: the answer has the axes {listed(self.names)}."
+            )
         if not isinstance(at, Mapping):
             return self.array[at]
         self._check_labels()
@@ -120,7 +124,7 @@ class Answer(NDArrayOperatorsMixin, eqx.Module):
         Raises:
             ValueError: the answer is a batch, or is traced.
         """
-        self._check_labels()
+        self._check_known()
         numbers = np.asarray(self.array, float)
         cells = {tuple(x[i] for x, i in zip(self.values, at, strict=True)): float(numbers[at]) for at in _places(self)}
         return {at[0]: p for at, p in cells.items()} if len(self.names) == 1 else cells
@@ -136,7 +140,7 @@ class Answer(NDArrayOperatorsMixin, eqx.Module):
 
         if "P" in self.names:
             raise ValueError("a variable is called 'P', as the column of probabilities would be: use to_dict().")
-        self._check_labels()
+        self._check_known()
         columns = {name: [self.values[k][at[k]] for at in _places(self)] for k, name in enumerate(self.names)}
         return pd.DataFrame({**columns, "P": np.asarray(self.array, float).ravel()})
 
@@ -149,7 +153,7 @@ class Answer(NDArrayOperatorsMixin, eqx.Module):
         """
         import xarray as xr
 
-        self._check_labels()
+        self._check_known()
         return xr.DataArray(np.asarray(self.array, float), {k: list(v) for k, v in self.values_of.items()}, self.names)
 
     def __str__(self) -> str:
@@ -201,6 +205,12 @@ class Answer(NDArrayOperatorsMixin, eqx.Module):
     def is_labelled(self) -> bool:
         """Whether the axes of the array are those of the names: not of a batch, and not while it is traced."""
         return is_concrete(self.array) and np.shape(self.array) == tuple(map(len, self.values))
+
+    def _check_known(self) -> None:
+        """Raise `ValueError` if the numbers of the answer are traced, or its axes are not those of the names."""
+        if not is_concrete(self.array):
+            raise ValueError("the answer is traced: take its labels outside jit, vmap and grad.")
+        self._check_labels()
 
     def _check_labels(self) -> None:
         """Raise `ValueError` if the axes of the array are not those of the names."""

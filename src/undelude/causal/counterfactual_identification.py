@@ -331,7 +331,7 @@ class _Writer:
             f"{self.query} cannot be computed from the distributions of any experiments. It requires "
             f"P({', '.join(conflict.component)}), where {name} has two values at once ({' and '.join(values)}); hidden "
             "causes or the same noise join these variables, and no experiment shows them together. Write the "
-            "mechanisms as a model and ask its counterfactual, or be content with bounds.",
+            "mechanisms as a model, and ask its counterfactual.",
             None,
             conflict=conflict,
         )
