@@ -254,7 +254,6 @@ def test_page_of_the_docs_is_current():
         (["bandit", "--num-rounds", "0"], "--num-rounds"),
         (["bandit", "--seed", "-1"], "--seed"),
         (["bandit", "--second", "nowhere"], "nowhere"),
-        (["arm"], "ud.film"),
     ],
 )
 def test_command_line_that_makes_no_sense(args, named, capsys):

@@ -130,8 +130,8 @@ def test_marginal_knows_only_what_was_seen(unseen, names):
     with pytest.raises(ValueError, match="positivity"):
         marginal.log_prob(see={"O": 1}, do={"A": 1})
     np.testing.assert_allclose(unseen.query("O", do={"A": 1}), [0.3, 0.7])
-    assert "hidden: U" in repr(unseen.marginal(("A", "O")))
-    assert "hidden: nothing" in repr(unseen.marginal(("A", "O", "U")))
+    assert "latent: U" in repr(unseen.marginal(("A", "O")))
+    assert "latent: nothing" in repr(unseen.marginal(("A", "O", "U")))
 
 
 def test_compiled_marginal_is_nan_where_unseen(unseen):

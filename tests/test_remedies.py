@@ -98,7 +98,7 @@ def test_limit_is_said():
 def test_refusal_names_a_sufficient_hidden_variable(graph, see, latent, says):
     with pytest.raises(ud.NotIdentifiable) as caught:
         ud.identify(graph, "O", do="A", see=see, latent=latent)
-    assert str(caught.value).endswith(says or "a model that includes the hidden variables.")
+    assert str(caught.value).endswith(says or "`bounds` returns what the data do tell.")
 
 
 def test_latent_variables_of_a_graph_are_honoured():

@@ -55,12 +55,12 @@ def figure_2(settings: Settings) -> Block:
     model = frog()
     panels = {
         "a": (
-            {"given": ()},
+            {"see": ()},
             "A <- Theta -> O; A -> O",
             'conditioning gives "evidence about the causal future, but erroneously also about the causal past"',
         ),
         "b": ({"do": "A"}, "A -> O", '"no information can flow backwards from A into Theta"'),
-        "c": ({"given": "Theta"}, "A -> O", '"The upward flow of information is blocked"'),
+        "c": ({"see": "Theta"}, "A -> O", '"The upward flow of information is blocked"'),
     }
     places = {"a": "Section 2, p. 5; Figure 2a", "b": "Figure 2b, p. 5", "c": "Section 2, p. 6; Figure 2c"}
     rows = Rows("figure-2", "Figure 2, p. 5", {"model": "the graph of prize or frog"})
