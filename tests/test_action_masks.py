@@ -46,7 +46,8 @@ def check_within(episodes, probs):
 
 
 @pytest.mark.parametrize(
-    "architecture", [ud.GRUAgent, pytest.param(ud.TransformerAgent, marks=pytest.mark.slow), ud.MarkovAgent]
+    "architecture",
+    [ud.GRUAgent, *(pytest.param(x, marks=pytest.mark.slow) for x in (ud.TransformerAgent, ud.MarkovAgent))],
 )
 def test_networks_do_not_take_forbidden_actions(architecture):
     """Stepwise, while they act, and in parallel, when they are taught; the two agree."""

@@ -163,7 +163,9 @@ FAULTS = {
 
 
 @finds_processes
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault", [pytest.param(x, marks=[pytest.mark.slow] * (x == "not finite observation")) for x in FAULTS]
+)
 def test_fifty_faults_cost_fifty_episodes(fault, tmp_path):
     """Each costs its own episode, which is played again; it is counted by cause and context; no process is left."""
     cause, num_episodes, options = FAULTS[fault]
