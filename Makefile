@@ -105,6 +105,7 @@ docs: $(VENV)/.docs
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/exact.py
 	$(BIN)/python benchmarks/causal.py
+	$(BIN)/python benchmarks/networks.py
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/acting.py
 	$(BIN)/python benchmarks/tasks.py
