@@ -102,9 +102,8 @@ class AbstractEffects(AbstractQuestions):
         E[O_1 | do(A_1=1)] - E[O_1 | do(A_1=0)] = 0
         Estimand: P(O_1 | do(A_1)) = sum_Theta P(O_1 | A_1, Theta) P(Theta)
         """
-        name, x, other = self._contrast(cause, outcome, instead)
         seen, done = as_assignment("see", see), as_assignment("do", do)
-        check_names(self.graph, {"the cause": (name,), "the outcome": (outcome,), "done": tuple(done)})
+        name, x, other = self._contrast(cause, outcome, instead, tuple(done))
         is_soft = any(isinstance(y, Mapping | Variable) for y in (*seen.values(), *done.values()))
         if is_soft and as_names(latent):
             raise ValueError("latent= asks for an estimand, and there is one for values in see and do alone.")
@@ -178,10 +177,12 @@ class AbstractEffects(AbstractQuestions):
         name, x, other = self._contrast(cause, outcome, instead)
         return self._through(outcome, name, told=other, rest=x, without=other, function=function)
 
-    def _contrast(self, cause: Values, outcome: str, instead: Value | None) -> tuple[str, Any, Any]:
+    def _contrast(
+        self, cause: Values, outcome: str, instead: Value | None, done: tuple[str, ...] = ()
+    ) -> tuple[str, Any, Any]:
         """Return the name of the cause, its value, and the one that stands instead, after checking them."""
         name, x = one_entry("cause", cause)
-        check_names(self.graph, {"the cause": (name,), "the outcome": (outcome,)})
+        check_names(self.graph, {"the cause": (name,), "the outcome": (outcome,), "done": done})
         other = other_value(self[name], x) if instead is None else instead
         for value in (x, other):
             index(name, self[name].values, value)  # Raises if there is no such value.

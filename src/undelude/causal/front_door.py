@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from undelude.causal.adjustment import checked, in_order
-from undelude.causal.graph import children_of, reach, without_arrows_from
+from undelude.causal.graph import children_of, d_connected, reach, without_arrows_from
 from undelude.causal.names import AnyGraph, Names, Parents, check_limit
 
 
@@ -77,21 +77,7 @@ class _Search:
     def reached(self, start: frozenset[str], *, given: frozenset[str], closed: frozenset[str]) -> frozenset[str]:
         """Return the variables to which a path from `start` is open given `given`, without the arrows from `closed`."""
         above = reach(without_arrows_from(self.graph, closed), given) if closed else self.above_a
-        # A walk enters a variable from a child (up) or from a parent (down).
-        todo = [(name, True) for name in start]
-        seen = set(todo)
-        while todo:
-            name, up = todo.pop()
-            steps: list[tuple[str, bool]] = []
-            if name not in given and name not in closed:
-                steps += [(child, False) for child in self.children[name]]
-            if name not in given if up else name in above:
-                steps += [(parent, True) for parent in self.graph[name] if parent not in closed]
-            for step in steps:
-                if step not in seen:
-                    seen.add(step)
-                    todo.append(step)
-        return frozenset(name for name, _ in seen)
+        return frozenset(d_connected(self.graph, self.children, start, given=given, above=above, closed=closed))
 
 
 def _minimal_sets(names: tuple[str, ...], serves: Callable[[tuple[str, ...]], bool]) -> Iterator[frozenset[str]]:

@@ -210,25 +210,45 @@ def d_separated(graph: AnyGraph, a: Names, b: Names, *, see: Names = (), do: Nam
     (False, True)
     """
     start, end, fixed, cut = _separation(as_graph(graph), a, b, see, do)
-    children, above = children_of(cut), reach(cut, fixed)
+    targets = set(end)
+    connected = d_connected(cut, children_of(cut), start, given=fixed, above=reach(cut, fixed))
+    return not any(name in targets for name in connected)
+
+
+def d_connected(
+    graph: Parents,
+    children: Parents,
+    start: Iterable[str],
+    *,
+    given: Collection[str],
+    above: Collection[str],
+    closed: Collection[str] = (),
+) -> Iterator[str]:
+    """Yield the variables to which a path from `start` is open; some of them twice.
+
+    Args:
+        graph: the parents of each variable.
+        children: the children of each variable.
+        start: where paths begin.
+        given: the variables conditioned on.
+        above: these and their ancestors, at which colliders are open.
+        closed: variables whose outgoing arrows are left out.
+    """
     # A walk enters a node either against an arrow, from a child (up), or along one, from a parent (down).
     todo = [(name, True) for name in start]
     seen = set(todo)
-    targets = set(end)
     while todo:
         name, up = todo.pop()
-        if name in targets:
-            return False
+        yield name
         steps: list[tuple[str, bool]] = []
-        if name not in fixed:
+        if name not in given and name not in closed:
             steps += [(child, False) for child in children[name]]
-        if name not in fixed if up else name in above:
-            steps += [(parent, True) for parent in cut[name]]
+        if name not in given if up else name in above:
+            steps += [(parent, True) for parent in graph[name] if parent not in closed]
         for step in steps:
             if step not in seen:
                 seen.add(step)
                 todo.append(step)
-    return True
 
 
 def paths(graph: AnyGraph, a: str, b: str, *, see: Names = (), do: Names = ()) -> Paths:

@@ -146,9 +146,12 @@ def standard_error(
     families = _families(model.graph, domains)
     tables = [np.asarray(x, float) for x in model.tables]
 
+    def ask(model: CausalModel) -> Any:
+        answer = function(model)
+        return answer.value if isinstance(answer, Effect) else answer
+
     def flat(tables: tuple) -> jax.Array:
-        answer = function(eqx.tree_at(lambda m: m.tables, model, tables))
-        answer = answer.value if isinstance(answer, Effect) else answer
+        answer = ask(eqx.tree_at(lambda m: m.tables, model, tables))
         if not isinstance(answer, Answer | jax.Array | np.ndarray | float):
             raise TypeError(f"the function of the model must return numbers or an answer, not {type(answer).__name__}.")
         return jnp.ravel(jnp.asarray(answer))
@@ -165,8 +168,7 @@ def standard_error(
     beyond = np.linalg.norm(g - g @ information @ inverse, axis=1) > 1e-5 * np.linalg.norm(g, axis=1)
     unknown = (abs(g) > 1e-9)[:, ~seen].any(1) | beyond
     error = np.where(unknown, np.inf, np.sqrt(np.maximum(variance, 0)))
-    answer = function(model)
-    answer = answer.value if isinstance(answer, Effect) else answer
+    answer = ask(model)
     error = error.reshape(np.shape(answer))
     return Answer(jnp.asarray(error), answer.names, answer.values) if isinstance(answer, Answer) else error
 

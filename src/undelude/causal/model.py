@@ -375,7 +375,6 @@ class CausalModel(AbstractEffects):
         ...
         undelude.causal.hedge.NotIdentifiable: ...
         """
-        latent = tuple(dict.fromkeys((*as_names(latent), *self.structure.latent)))
         estimand = identify(self.graph, asked, do=do, see=see, latent=latent, experiments=experiments)
         return dataclasses.replace(estimand, sizes=self.structure.sizes)
 

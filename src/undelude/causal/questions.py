@@ -17,7 +17,7 @@ from undelude.causal.contraction import backend
 from undelude.causal.counterfactual import Causation, Worlds, check_determined, one_entry, other_value, worlds
 from undelude.causal.information import mutual_information
 from undelude.causal.mixed import Graph
-from undelude.causal.names import Names, as_names, check_names, listed
+from undelude.causal.names import Names, as_latent, as_names, check_names, listed
 from undelude.causal.soft import Interventions, SoftValues, Values, as_assignment
 from undelude.causal.structure import Structure
 from undelude.causal.variable import Value, Variable, index
@@ -286,7 +286,7 @@ class AbstractQuestions(eqx.Module):
         [0.  0.5] [0.5 1. ]
         """
         do = as_assignment("do", do)
-        latent = tuple(dict.fromkeys((*as_names(latent), *self.structure.latent)))
+        latent = as_latent(self.graph, latent)
         check_names(self.graph, {"latent": latent, "asked": asked, "done": tuple(do)})
         names = [name for name in self.graph if name not in latent]
         places = {name: index(name, self.structure.values_of[name], x) for name, x in do.items()}
