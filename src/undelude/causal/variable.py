@@ -6,7 +6,8 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, Float, Int
+from numpy.typing import ArrayLike
 
 from undelude._checks import as_numbers, check_ordered, check_probabilities
 from undelude._tree import is_concrete
@@ -36,7 +37,7 @@ class Variable(eqx.Module):
     parents: tuple[str, ...] = eqx.field(static=True)
     table: Float[Array | np.ndarray, "..."]
 
-    def __init__(self, name: str, values: Iterable[Hashable], parents: Names = (), *, table: ArrayLike | Sequence):
+    def __init__(self, name: str, values: Iterable[Hashable], parents: Names = (), *, table: ArrayLike):
         if not isinstance(name, str) or not name:
             raise ValueError(f"a variable's name must be a non-empty string, not {name!r:.99}.")
         if not isinstance(values, Iterable) or isinstance(values, str | Mapping):
