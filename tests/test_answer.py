@@ -9,7 +9,7 @@ import pytest
 import undelude as ud
 from causal_oracle import random_model
 from undelude.causal import marginals
-from undelude.causal.answer import Answer
+from undelude.causal._variables.answer import Answer
 
 JOINT = [[0.5, 0.0], [0.125, 0.375]]
 

@@ -11,7 +11,8 @@ import pytest
 
 import undelude as ud
 from causal_oracle import brute_force, random_model, random_roles
-from undelude.causal import compiled, order
+from undelude.causal._model import compiled
+from undelude.causal._summing import order
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 import undelude as ud
 from test_identification import FROG, FRONT_DOOR, random_query
-from undelude.causal.graph import Parents, topological_order
+from undelude.causal._graphs.graph import Parents, topological_order
 
 identify_counterfactual = ud.causal.identify_counterfactual
 Worlds = list[tuple[dict[str, int], dict[str, int]]]

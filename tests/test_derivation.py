@@ -5,7 +5,7 @@ import pytest
 
 import undelude as ud
 from test_identification import BACK_DOOR, FROG, FRONT_DOOR, NAPKIN, World, random_query
-from undelude.causal.expression import Expression, Fraction, Probability, Product, Sum
+from undelude.causal._expressions.expression import Expression, Fraction, Probability, Product, Sum
 
 
 def numbers(world: World, x: Expression) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 
 import undelude as ud
 from causal_oracle import brute_force, random_model, random_roles
-from undelude.causal import derivative
+from undelude.causal._summing import derivative
 
 
 def by_hand(model: ud.CausalModel, i: int, asked: list[str], see: dict[str, int], do: dict[str, int]) -> np.ndarray:

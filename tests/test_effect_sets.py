@@ -8,9 +8,9 @@ import pytest
 import graph_oracle as oracle
 import undelude as ud
 from graph_oracle import Binary, Linear, random_graph
-from undelude.causal.adjustment import adjustment_sets, back_door, efficient_adjustment
-from undelude.causal.front_door import front_door
-from undelude.causal.instruments import instruments
+from undelude.causal._graphs.adjustment import adjustment_sets, back_door, efficient_adjustment
+from undelude.causal._graphs.front_door import front_door
+from undelude.causal._graphs.instruments import instruments
 
 FRONT_DOOR = ud.Graph({"A": (), "M": "A", "O": "M"}, bidirected=[("A", "O")])
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import undelude as ud
-from undelude.causal import contraction, order
-from undelude.causal.order import Axes
+from undelude.causal._summing import contraction, order
+from undelude.causal._summing.order import Axes
 
 
 def random_problem(rng: np.random.Generator) -> tuple[tuple[Axes, ...], Axes, tuple[int, ...]]:

@@ -9,7 +9,7 @@ import pytest
 import undelude as ud
 from test_derivation import numbers
 from test_identification import FROG, FRONT_DOOR, Query, World, is_hedge, projection, random_query
-from undelude.causal.names import Parents
+from undelude.causal._names import Parents
 
 # Z moves A; hidden causes join A and Z, and Z and O (Bareinboim & Pearl 2012).
 SURROGATE = {"U": (), "V": (), "Z": ("U", "V"), "A": ("Z", "U"), "O": ("A", "V")}

@@ -18,9 +18,9 @@ from undelude._drawing.svg import Svg, symbol
 from undelude._paper.figures import figure_1, figure_2, figure_3
 from undelude._paper.game_tree import Node, children, extensive_form, information_sets
 from undelude._paper.tree_drawing import draw_tree
-from undelude.causal import graph
-from undelude.causal.layout import layout
-from undelude.causal.names import Parents
+from undelude.causal._graphs import graph
+from undelude.causal._mixed.layout import layout
+from undelude.causal._names import Parents
 
 GAME = ("Theta_1", "A_1", "O_1", "Theta_2", "A_2", "O_2")
 THETAS, ACTIONS, SEEN = ("Theta_1", "Theta_2"), ("A_1", "A_2"), ("A_1", "O_1", "A_2", "O_2")

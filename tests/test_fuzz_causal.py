@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import undelude as ud
 from causal_oracle import brute_force, random_model
 from fuzzing import examples, outcome
-from undelude.causal import graph
-from undelude.causal.adjustment import back_door
+from undelude.causal._graphs import graph
+from undelude.causal._graphs.adjustment import back_door
 
 REFUSED = (ValueError, TypeError)
 JUNK: list[Any] = [

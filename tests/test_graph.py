@@ -6,8 +6,8 @@ from itertools import chain, combinations, islice, pairwise
 import numpy as np
 import pytest
 
-from undelude.causal.adjustment import back_door
-from undelude.causal.graph import (
+from undelude.causal._graphs.adjustment import back_door
+from undelude.causal._graphs.graph import (
     Path,
     ancestors,
     d_separated,
@@ -18,7 +18,7 @@ from undelude.causal.graph import (
     paths,
     topological_order,
 )
-from undelude.causal.names import Parents
+from undelude.causal._names import Parents
 
 FROG = {"Theta": (), "A": ("Theta",), "O": ("Theta", "A")}
 M_BIAS = {"U": (), "V": (), "M": ("U", "V"), "A": ("U",), "O": ("V", "A")}

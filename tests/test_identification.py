@@ -9,13 +9,13 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from undelude.causal.estimand import Estimand
-from undelude.causal.expression import Fraction, Probability, Product, Sum, fraction, product, sum_over
-from undelude.causal.hedge import Hedge, NotIdentifiable
-from undelude.causal.identification import identify
-from undelude.causal.model import CausalModel
-from undelude.causal.names import Parents
-from undelude.causal.variable import Variable
+from undelude.causal._expressions.expression import Fraction, Probability, Product, Sum, fraction, product, sum_over
+from undelude.causal._identifying.estimand import Estimand
+from undelude.causal._identifying.hedge import Hedge, NotIdentifiable
+from undelude.causal._identifying.identification import identify
+from undelude.causal._model.model import CausalModel
+from undelude.causal._names import Parents
+from undelude.causal._variables.variable import Variable
 
 FROG = {"Theta": (), "A": ("Theta",), "O": ("Theta", "A")}
 BACK_DOOR = {"Z": (), "A": ("Z",), "O": ("Z", "A")}

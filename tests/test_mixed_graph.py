@@ -13,10 +13,10 @@ from matplotlib.patches import FancyBboxPatch
 import graph_oracle as oracle
 import undelude as ud
 from graph_oracle import random_graph
-from undelude.causal.adjustment import back_door
-from undelude.causal.bounds import bounds
-from undelude.causal.graph import d_separated, latent_projection
-from undelude.causal.moral import moral
+from undelude.causal._graphs.adjustment import back_door
+from undelude.causal._graphs.graph import d_separated, latent_projection
+from undelude.causal._graphs.moral import moral
+from undelude.causal._identifying.bounds import bounds
 
 FROG = {"Theta": (), "A": ("Theta",), "O": ("Theta", "A")}
 HIDDEN = ud.Graph(FROG, latent="Theta")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import undelude as ud
-from undelude.causal.adjustment import back_door
-from undelude.causal.graph import ancestors, d_separated, descendants, latent_projection, mutilate, paths
+from undelude.causal._graphs.adjustment import back_door
+from undelude.causal._graphs.graph import ancestors, d_separated, descendants, latent_projection, mutilate, paths
 
 nx = pytest.importorskip("networkx")
 

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 
 import undelude as ud
 from undelude._drawing.colours import ON_WHITE, VARIABLES
-from undelude.causal import graph
+from undelude.causal._graphs import graph
 
 matplotlib.use("Agg")
 

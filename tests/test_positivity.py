@@ -9,9 +9,9 @@ import pytest
 
 import undelude as ud
 from test_identification import NAPKIN, Query, World, random_query
-from undelude.causal.expression import Fraction, Probability, Product, Sum
-from undelude.causal.names import Parents
-from undelude.causal.positivity import undefined
+from undelude.causal._expressions.expression import Fraction, Probability, Product, Sum
+from undelude.causal._identifying.positivity import undefined
+from undelude.causal._names import Parents
 
 
 def tables_of(world: World, graph: Parents) -> list[np.ndarray]:

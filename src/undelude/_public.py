@@ -40,15 +40,15 @@ from undelude._runs.agent_files import load, save
 from undelude._teaching.loop import NotFinite, Run, teach
 from undelude._teaching.losses import log_losses
 from undelude._teaching.settings import Blind, Cloning, Counterfactual, DAgger, Factual, Interventional, Mixed, Teaching
-from undelude.causal.counterfactual import Causation
-from undelude.causal.equation import Equation
-from undelude.causal.estimand import Estimand
-from undelude.causal.graph import Path
-from undelude.causal.hedge import Hedge, NotIdentifiable
-from undelude.causal.identification import identify
-from undelude.causal.mixed import Graph
-from undelude.causal.model import CausalModel
-from undelude.causal.variable import Variable
+from undelude.causal._graphs.graph import Path
+from undelude.causal._identifying.estimand import Estimand
+from undelude.causal._identifying.hedge import Hedge, NotIdentifiable
+from undelude.causal._identifying.identification import identify
+from undelude.causal._mixed.graph import Graph
+from undelude.causal._model.counterfactual import Causation
+from undelude.causal._model.model import CausalModel
+from undelude.causal._variables.equation import Equation
+from undelude.causal._variables.variable import Variable
 
 keep_programs(announce=True)
 

@@ -16,8 +16,8 @@ from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
 from undelude._drawing.colours import DO, INK, MUTED, RULE, SEE
 from undelude._drawing.panel import Panel, describe
 from undelude._drawing.svg import FONT, STYLE, WIDTH, Svg, symbol, to_figure
-from undelude.causal.graph import Path
-from undelude.causal.layout import layout
+from undelude.causal._graphs.graph import Path
+from undelude.causal._mixed.layout import layout
 
 # Sizes of nodes, of the layout, and of arrows and flows, in points; dash patterns in line widths.
 RADIUS, HALF, LETTER = 13.0, 12.0, 6.2

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from undelude._drawing.svg import symbol
-from undelude.causal.graph import Path, mutilate
-from undelude.causal.mixed import Graph
-from undelude.causal.names import Parents
+from undelude.causal._graphs.graph import Path, mutilate
+from undelude.causal._mixed.graph import Graph
+from undelude.causal._names import Parents
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,8 +6,8 @@ from undelude._drawing.svg import Svg, symbol
 from undelude._paper.computation_drawing import PANELS, draw_computation
 from undelude._paper.game_tree import extensive_form, information_sets
 from undelude._paper.tree_drawing import draw_tree
-from undelude.causal.graph import topological_order
-from undelude.causal.model import CausalModel
+from undelude.causal._graphs.graph import topological_order
+from undelude.causal._model.model import CausalModel
 
 
 def figure_1(frog: CausalModel) -> list[Svg]:

@@ -5,9 +5,9 @@ from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 
-from undelude.causal.graph import descendants
-from undelude.causal.model import CausalModel
-from undelude.causal.variable import Variable
+from undelude.causal._graphs.graph import descendants
+from undelude.causal._model.model import CausalModel
+from undelude.causal._variables.variable import Variable
 
 Moves = tuple[tuple[str, Hashable], ...]
 

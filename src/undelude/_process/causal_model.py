@@ -15,8 +15,8 @@ from jaxtyping import Array, PyTree
 from undelude._compiled import compiled_for
 from undelude._distributions import Symbols, as_categorical
 from undelude._types import Theta
-from undelude.causal.model import CausalModel
-from undelude.causal.variable import Variable
+from undelude.causal._model.model import CausalModel
+from undelude.causal._variables.variable import Variable
 
 if TYPE_CHECKING:
     from undelude._process.process import InteractionProcess

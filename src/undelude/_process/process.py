@@ -19,7 +19,7 @@ from undelude._process.validation import any_theta, first_Q_A, first_Q_O, valida
 from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
 from undelude._tree import Outline, T, filled, index, is_concrete, outline
 from undelude._types import Action, Memory, Observation, Theta
-from undelude.causal.model import CausalModel
+from undelude.causal._model.model import CausalModel
 
 
 class ProcessState(eqx.Module):

@@ -23,11 +23,11 @@ from undelude._drawing.dag import draw_dag
 from undelude._drawing.panel import panel_of
 from undelude._drawing.svg import STYLE, WIDTH, to_figure
 from undelude._process.episodes import EXPERT, Episodes
-from undelude.causal.answer import Answer
-from undelude.causal.derivation import Derivation
-from undelude.causal.graph import Path
-from undelude.causal.mixed import Graph
-from undelude.causal.model import CausalModel
+from undelude.causal._expressions.derivation import Derivation
+from undelude.causal._graphs.graph import Path
+from undelude.causal._mixed.graph import Graph
+from undelude.causal._model.model import CausalModel
+from undelude.causal._variables.answer import Answer
 
 # Episodes and rounds that are shown.
 MOST_EPISODES, MOST_ROUNDS = 4, 24

@@ -23,9 +23,9 @@ from undelude._drawing.svg import FONT, STYLE, WIDTH
 from undelude._process.episodes import EXPERT, Episodes
 from undelude._teaching.loop import Run
 from undelude._types import Mark
-from undelude.causal.mixed import Graph
-from undelude.causal.model import CausalModel
-from undelude.causal.names import AnyGraph, Names, check_names
+from undelude.causal._mixed.graph import Graph
+from undelude.causal._model.model import CausalModel
+from undelude.causal._names import AnyGraph, Names, check_names
 
 # Inches: height of a row, and of a chart.
 ROW, CHART = 0.24, 2.9

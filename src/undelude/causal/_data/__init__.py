@@ -1,0 +1,1 @@
+"""Models from data, and from and to other packages."""

@@ -1,0 +1,158 @@
+"""Expressions and queries in plain text and in LaTeX."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from undelude.causal._expressions.expression import Expression, Fraction, Probability, Product, Sum, free
+
+
+class Text:
+    """Expressions in plain text; primes tell bound variables from other variables of the same name."""
+
+    times = " "
+
+    def __init__(self, order: Sequence[str], first: Iterable[str] = (), top: Iterable[str] = ()):
+        """Prepare to write expressions.
+
+        Args:
+            order: names from causes to effects.
+            first: the names that come first among conditions.
+            top: the names without a prime; a variable bound in an expression of these gets one.
+        """
+        self.place = {name: i for i, name in enumerate(order)}
+        self.first, self.top = frozenset(first), frozenset(top)
+
+    def query(self, outcome: Sequence[str], do: Sequence[str], see: Sequence[str]) -> str:
+        """Return the query `P(outcome | do(..), see)`, in the order given."""
+        asked, done, seen = (list(map(self._name, names)) for names in (outcome, do, see))
+        return self._probability(", ".join(asked), ", ".join([*map(self._do, done), *seen]))
+
+    def show(self, x: Expression, shown: Mapping[str, str] | None = None) -> str:
+        """Return an expression.
+
+        Args:
+            x: the expression.
+            shown: the text of each name that is free in it; by default that of the names of `top`.
+        """
+        shown = {name: self._name(name) for name in self.top} if shown is None else shown
+        match x:
+            case Probability(of, given, do):
+                done = [self._do(shown[name]) for name in sorted(do, key=self.place.__getitem__)]
+                conditions = ", ".join([*done, *self._conditions(given, shown)])
+                return self._probability(self._in_order(of, shown), conditions)
+            case Product(factors):
+                # Effects before causes, sums last, as in textbooks; a sum extends to the end of the product.
+                ordered = sorted(factors, key=self._key)
+                parts = [self.show(factor, shown) for factor in ordered]
+                bracket = [
+                    isinstance(y, Fraction) or (isinstance(y, Sum) and i + 1 < len(ordered))
+                    for i, y in enumerate(ordered)
+                ]
+                return (
+                    self.times.join(
+                        self._bracket(p, y) if b else p for p, y, b in zip(parts, ordered, bracket, strict=True)
+                    )
+                    or "1"
+                )
+            case Sum(over, body):
+                inner = dict(shown)
+                for name in over:
+                    label = self._name(name)
+                    while label in shown.values():
+                        label += "'"
+                    inner[name] = label
+                return self._sum(self._in_order(over, inner), self.show(body, inner), len(over))
+            case Fraction(numerator, denominator):
+                return self._fraction(*(self._part(self.show(y, shown), y) for y in (numerator, denominator)))
+
+    def _key(self, x: Expression) -> tuple:
+        """Return the sort key of a factor: probabilities, fractions, sums; effects before causes."""
+        kind = [Probability, Fraction, Sum].index(type(x))
+        heads = x.of if isinstance(x, Probability) else free(x)
+        return kind, sorted(-self.place[name] for name in heads), sorted(free(x))
+
+    def _conditions(self, names: Iterable[str], shown: Mapping[str, str]) -> list[str]:
+        """Return the conditions: the names of `first`, then effects before causes, as in P(o | a, z)."""
+        return [shown[name] for name in sorted(names, key=lambda x: (x not in self.first, -self.place[x]))]
+
+    def _in_order(self, names: Iterable[str], shown: Mapping[str, str]) -> str:
+        return ", ".join(shown[name] for name in sorted(names, key=self.place.__getitem__))
+
+    def _name(self, name: str) -> str:
+        return name
+
+    def _do(self, name: str) -> str:
+        return f"do({name})"
+
+    def _probability(self, of: str, given: str) -> str:
+        return f"P({of} | {given})" if given else f"P({of})"
+
+    def _sum(self, over: str, body: str, count: int) -> str:
+        return f"sum_{{{over}}} {body}" if count > 1 else f"sum_{over} {body}"
+
+    def _fraction(self, numerator: str, denominator: str) -> str:
+        return f"{numerator} / {denominator}"
+
+    def _part(self, text: str, x: Expression) -> str:
+        return text if isinstance(x, Probability) else f"[{text}]"
+
+    def _bracket(self, text: str, x: Expression) -> str:
+        return f"({text})"
+
+
+_GREEK = re.compile(
+    "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|pi|rho|sigma|tau|upsilon|phi|chi|psi|omega"
+    "|Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Upsilon|Phi|Psi|Omega"
+)
+
+
+class Latex(Text):
+    """Expressions in LaTeX, for math mode."""
+
+    times = r" \, "
+
+    def _name(self, name: str) -> str:
+        name, equals, value = name.partition("=")
+        value = value if len(value) < 2 else f"\\mathrm{{{value}}}"
+        return f"{latex_name(name)}={value}" if equals else latex_name(name)
+
+    def _do(self, name: str) -> str:
+        return rf"\mathrm{{do}}({name})"
+
+    def _probability(self, of: str, given: str) -> str:
+        return f"P({of} \\mid {given})" if given else f"P({of})"
+
+    def _sum(self, over: str, body: str, count: int) -> str:
+        return f"\\sum_{{{over}}} {body}"
+
+    def _fraction(self, numerator: str, denominator: str) -> str:
+        return f"\\frac{{{numerator}}}{{{denominator}}}"
+
+    def _part(self, text: str, x: Expression) -> str:
+        return text
+
+    def _bracket(self, text: str, x: Expression) -> str:
+        return text if isinstance(x, Fraction) else f"\\Big({text}\\Big)"
+
+
+def latex_name(name: str) -> str:
+    """Return a variable's name in LaTeX, for mathematics: a Greek letter, or upright if it has several letters.
+
+    The latent cause of a bidirected edge is the edge.
+    """
+    if " <-> " in name:
+        return "(" + r" \leftrightarrow ".join(map(latex_name, name.split(" <-> "))) + ")"
+    stem, _, index = name.partition("_")
+    stem = f"\\{stem}" if _GREEK.fullmatch(stem) else stem if len(stem) == 1 else f"\\mathrm{{{stem}}}"
+    return f"{stem}_{{{index.replace('_', ',')}}}" if index else stem
+
+
+def written_query(outcome: Iterable[str], do: Iterable[str], see: Iterable[str]) -> str:
+    """Return the text of the query `P(outcome | do(..), see)`."""
+    asked, done, seen = (short_list(list(names)) for names in (outcome, (f"do({name})" for name in do), see))
+    return f"P({', '.join(asked)}{' | ' if done or seen else ''}{', '.join([*done, *seen])})"
+
+
+def short_list(names: list[str]) -> list[str]:
+    """Return at most six names: of more, the first three, an ellipsis and the last."""
+    return names if len(names) <= 6 else [*names[:3], "...", names[-1]]

@@ -1,0 +1,1 @@
+"""Questions of a graph as a mapping from names to parents: separation, paths, sets to adjust for, equivalence."""

@@ -1,0 +1,133 @@
+"""Estimands: expressions of an interventional distribution in the observed distribution (Section 3)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from undelude.causal._expressions.derivation import Derivation
+from undelude.causal._expressions.expression import Expression, free, probabilities
+from undelude.causal._expressions.notation import Latex, Text, written_query
+from undelude.causal._expressions.tables import Evaluation, Joint, read_tables
+from undelude.causal._names import Names
+
+
+@dataclass(frozen=True, repr=False)
+class Estimand:
+    """An expression for `P(outcome | do, see)` in the distribution of the observed variables, or in experiments.
+
+    It is valid under positivity: every event that it conditions on has a positive probability.
+
+    Attributes:
+        outcome: the variables asked.
+        do: the variables intervened on.
+        see: the variables conditioned on.
+        expression: sums, products and fractions of probabilities of observed variables.
+        order: names from causes to effects, for printing.
+        sizes: the number of values of each variable, if the estimand comes from a `CausalModel`; else empty.
+        derivation: the steps from the query to the expression, to print.
+
+    >>> from undelude import identify
+    >>> frontdoor = {"U": (), "A": ("U",), "M": ("A",), "O": ("M", "U")}
+    >>> identify(frontdoor, "O", do="A", latent="U")
+    Estimand: P(O | do(A)) = sum_M P(M | A) sum_A' P(O | A', M) P(A')
+    """
+
+    outcome: tuple[str, ...]
+    do: tuple[str, ...]
+    see: tuple[str, ...]
+    expression: Expression
+    order: tuple[str, ...]
+    sizes: Mapping[str, int] = field(default_factory=dict, compare=False)
+    derivation: Derivation = field(default=Derivation(), compare=False)
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """Free variables of the expression that are not in the query: by the graph, their values do not matter."""
+        return tuple(x for x in self.order if x in free(self.expression) - {*self.outcome, *self.do, *self.see})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The variables that `evaluate` needs an axis for, causes first."""
+        needed = free(self.expression, bound=True) | {*self.outcome, *self.do, *self.see}
+        return tuple(x for x in self.order if x in needed)
+
+    @property
+    def _names(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """Return the names in order, those that come first among conditions, and those without a prime."""
+        return self.order, self.do, (*self.outcome, *self.do, *self.see, *self.free)
+
+    def __str__(self) -> str:
+        return Text(*self._names).show(self.expression)
+
+    def __repr__(self) -> str:
+        return f"Estimand: {written_query(self.outcome, self.do, self.see)} = {self}"
+
+    def latex(self) -> str:
+        r"""Return the expression in LaTeX, for math mode.
+
+        >>> from undelude import identify
+        >>> print(identify({"Z": (), "A": ("Z",), "O": ("A", "Z")}, "O", do="A").latex())
+        \sum_{Z} P(O \mid A, Z) \, P(Z)
+        """
+        return Latex(*self._names).show(self.expression)
+
+    def _repr_latex_(self) -> str:
+        """Return the query and the expression as a notebook shows them."""
+        query = Latex(*self._names).query(self.outcome, self.do, self.see)
+        return rf"$\displaystyle {query} = {self.latex()}$"
+
+    @property
+    def experiments(self) -> dict[tuple[str, ...], tuple[str, ...]]:
+        """The variables that each experiment sets, `()` for observation, and those that its table needs an axis for."""
+        found: dict[frozenset[str], frozenset[str]] = {}
+        for x in probabilities(self.expression):
+            found[x.do] = found.get(x.do, x.do) | free(x)
+        return {self._in_order(do): self._in_order(names) for do, names in found.items()}
+
+    def _in_order(self, names: frozenset[str]) -> tuple[str, ...]:
+        return tuple(x for x in self.order if x in names)
+
+    def evaluate(self, joint: Joint, names: Names | None = None) -> np.ndarray:
+        """Evaluate the estimand in a distribution of the observed variables, or in those of several experiments.
+
+        The names must be in the order of the axes. An estimand of `CausalModel.identify` knows how many values each
+        variable has, and rejects an axis of another length. Two axes of one length that are swapped cannot be noticed.
+
+        Args:
+            joint: probabilities or counts with an axis for each of `names`; it need not be normalised. The answer of a
+                query knows its names. If the estimand is of several experiments: a dict of `(table, names)` by the
+                variables that the experiment sets, `()` for observation. A table has axes for these variables too, and
+                is normalised for each of their values.
+            names: the variables of the axes, in order. Those that the estimand does not need are summed out; the
+                `free` variables are averaged by their observed probability, or evenly if there is no such table.
+
+        Returns:
+            Probabilities `[*outcome, *see, *do]`; nan if the estimand conditions on an event without mass.
+
+        Raises:
+            ValueError: a missing or repeated name, a set of names, axes that do not fit the names, a negative entry,
+                no mass, a missing experiment.
+
+        >>> from undelude import identify
+        >>> identify({"A": (), "O": ("A",)}, "O", do="A").evaluate([[3, 1], [1, 1]], ("A", "O")).tolist()
+        [[0.75, 0.5], [0.25, 0.5]]
+        """
+        tables = read_tables(joint, names, self.sizes)
+        for done, needed in self.experiments.items():
+            query = Text(self.order).query(needed, done, ()) if done else "the observed distribution"
+            if frozenset(done) not in tables:
+                raise ValueError(
+                    f"joint has no table of {query}, which the estimand needs: {self}. Give evaluate a dict, such as "
+                    "{'Z': (table, ('Z', 'A', 'O')), (): (observed, ('Z', 'A', 'O'))}."
+                )
+            if missing := [x for x in needed if x not in tables[frozenset(done)].names]:
+                raise ValueError(f"joint has no axis for {', '.join(missing)}, which the estimand needs: {self}.")
+        evaluation = Evaluation(tables)
+        if missing := [x for x in self.names if x not in evaluation.axis]:
+            raise ValueError(f"joint has no axis for {', '.join(missing)}, which the estimand needs: {self}.")
+        value = evaluation.value(self.expression)
+        if self.free:
+            # Each value of a free variable gives the same answer, or nan.
+            value = evaluation.average(value, frozenset(self.free))
+        return evaluation.arrange(value, (*self.outcome, *self.see, *self.do))

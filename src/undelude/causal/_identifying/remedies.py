@@ -1,0 +1,103 @@
+"""Remedies for an effect that is not identifiable: the smallest further sets to observe, or to set in an experiment."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, combinations
+
+from undelude.causal._graphs.graph import ancestors, topological_order
+from undelude.causal._identifying.estimand import Estimand
+from undelude.causal._identifying.experiments import OBSERVATION
+from undelude.causal._identifying.identification import ORDER, Query
+from undelude.causal._names import AnyGraph, Names, as_graph, as_latent, as_names, check_names
+
+
+@dataclass(frozen=True)
+class Remedies:
+    """Further sets of variables that would make an effect identifiable.
+
+    Attributes:
+        observe: the inclusion-minimal sets of hidden variables that would suffice if they were observed, the smallest
+            first, and the estimand for each.
+        experiment: the inclusion-minimal sets of observed variables such that observation and one experiment, which
+            sets all of them, would suffice; the smallest first, and the estimand for each.
+        is_complete: whether all sets were tried; if not, larger minimal sets may exist.
+    """
+
+    observe: dict[tuple[str, ...], Estimand]
+    experiment: dict[tuple[str, ...], Estimand]
+    is_complete: bool
+
+    def __str__(self) -> str:
+        lines = [f"observe {_listed(names)}: {estimand}" for names, estimand in self.observe.items()]
+        lines += [f"set {_listed(names)}: {estimand}" for names, estimand in self.experiment.items()]
+        rest = "" if self.is_complete else "Not all sets were tried: a larger limit may find more."
+        return "\n".join([*lines, *[rest] * bool(rest)]) or "Nothing helps."
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names) or "nothing more"
+
+
+def remedies(
+    graph: AnyGraph, outcome: Names, *, do: Names = (), see: Names = (), latent: Names = (), limit: int = 1000
+) -> Remedies:
+    """Return the smallest further sets to observe, or to set in an experiment, that would identify an effect.
+
+    Sets are tried by size, and those that contain a set that suffices are left out.
+
+    Args:
+        graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
+        outcome: the variables asked, as in `identify`.
+        do: the variables intervened on, likewise.
+        see: the variables conditioned on, likewise.
+        latent: the variables that cannot be observed so far, besides those of a `ud.Graph`.
+        limit: the most sets to try, of those to observe and of those to set.
+
+    Raises:
+        ValueError: as for `identify`; a limit below 1.
+
+    >>> print(remedies({"Theta": (), "A": ("Theta",), "O": ("Theta", "A")}, "O", do="A", latent="Theta"))
+    observe Theta: sum_Theta P(O | A, Theta) P(Theta)
+    set A: P(O | do(A))
+    """
+    latent, graph = as_latent(graph, latent), as_graph(graph)
+    outcome, do, see = (as_names(names, order=ORDER) for names in (outcome, do, see))
+    asked, done, seen, hidden = check_names(graph, {"asked": outcome, "done": do, "seen": see, "latent": latent})
+    if not asked:
+        raise ValueError("nothing is asked; name at least one outcome.")
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, not {limit}.")
+    query, causes = Query(asked, done, seen), ancestors(graph, (*asked, *seen))
+    relevant = [name for name in topological_order(graph) if name in causes]
+
+    def if_observed(names: tuple[str, ...]) -> Estimand | None:
+        return query.attempt(graph, tuple(name for name in hidden if name not in names))
+
+    def if_set(names: tuple[str, ...]) -> Estimand | None:
+        return query.attempt(graph, hidden, tuple(dict.fromkeys((OBSERVATION, frozenset(names)))))
+
+    observe, all_observed = _minimal([name for name in relevant if name in hidden], if_observed, limit)
+    experiment, all_set = _minimal([name for name in relevant if name not in hidden], if_set, limit)
+    return Remedies(observe, experiment, all_observed and all_set)
+
+
+def _minimal(
+    names: Sequence[str], attempt: Callable[[tuple[str, ...]], Estimand | None], limit: int
+) -> tuple[dict[tuple[str, ...], Estimand], bool]:
+    """Return the minimal sets of `names` for which an attempt succeeds, and whether all sets were tried."""
+    found: dict[tuple[str, ...], Estimand] = {}
+    tried = 0
+    for chosen in _subsets(names):
+        if any(set(smaller) <= set(chosen) for smaller in found):
+            continue
+        if tried == limit:
+            return found, False
+        tried += 1
+        if (estimand := attempt(chosen)) is not None:
+            found[chosen] = estimand
+    return found, True
+
+
+def _subsets(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Yield the sets of `names`, the smallest first."""
+    return chain.from_iterable(combinations(names, size) for size in range(len(names) + 1))

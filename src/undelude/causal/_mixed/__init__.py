@@ -1,0 +1,1 @@
+"""`Graph`: directed and bidirected edges without numbers; its questions, its text, its drawing."""

@@ -1,0 +1,1 @@
+"""`CausalModel`: a graph with mechanisms, and all that is asked of it."""

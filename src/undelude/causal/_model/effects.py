@@ -1,0 +1,205 @@
+"""Causal effects of one value in place of another: total, direct and indirect (Pearl 2009, section 4.5)."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Float
+
+from undelude.causal._identifying.estimand import Estimand
+from undelude.causal._identifying.identification import NotIdentifiable, identify
+from undelude.causal._model.counterfactual import one_entry, other_value
+from undelude.causal._model.questions import AbstractQuestions
+from undelude.causal._names import Names, as_names, check_names
+from undelude.causal._variables.soft import Interventions, SoftValues, Values, as_assignment
+from undelude.causal._variables.variable import Value, Variable, index
+
+
+class Effect(eqx.Module):
+    """The effect of a cause on the expectation of an outcome.
+
+    It prints with its definition and, where there is one, its estimand. `float` is its value, and so is the leaf of
+    this PyTree.
+
+    Attributes:
+        value: the difference of two expectations, in the units of the outcome.
+        definition: the two expectations.
+        estimand: of the distributions that they are taken of, in what can be observed; None if it is not known, or if
+            what is seen or done is a distribution, a likelihood or a mechanism in place of a value.
+    """
+
+    value: Float[Array, ""]
+    definition: str = eqx.field(static=True)
+    estimand: Estimand | None = eqx.field(static=True, default=None)
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __str__(self) -> str:
+        value = f"{np.asarray(self.value):.4g}" if eqx.is_array(self.value) else str(self.value)
+        return f"{self.definition} = {value}" + (f"\n{self.estimand!r}" if self.estimand else "")
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def blind_to(variable: Variable, parent: str, place: int) -> Variable:
+    """Return the mechanism of a variable to which one parent always seems to have the value at `place`.
+
+    The arrow from the parent alone is intervened on: other children of the parent are not told.
+    """
+    axis = variable.parents.index(parent)
+    rest = (*variable.parents[:axis], *variable.parents[axis + 1 :])
+    table: Any = variable.table
+    return Variable(variable.name, variable.values, rest, table=table.take(place, axis))
+
+
+def _shown(name: str, value: Any) -> str:
+    """Return a name with its value, or alone if it has a distribution or a mechanism in place of a value."""
+    return name if isinstance(value, Mapping | Variable) else f"{name}={value}"
+
+
+def _mean(outcome: str, function: Callable[[Any], Any] | None) -> str:
+    return outcome if function is None else f"f({outcome})"
+
+
+class AbstractEffects(AbstractQuestions):
+    """Effects: differences of the answers to questions."""
+
+    def ate(
+        self,
+        cause: Values,
+        outcome: str,
+        *,
+        instead: Value | None = None,
+        see: SoftValues | None = None,
+        do: Interventions | None = None,
+        function: Callable[[Any], Any] | None = None,
+        latent: Names = (),
+    ) -> Effect:
+        """Compute the average effect of a cause, `E[O | do(A = a)] - E[O | do(A = instead)]` (Pearl 2009, section 3.2).
+
+        Args:
+            cause: the name and value of the cause, such as `{"A": 1}`.
+            outcome: the name of the outcome.
+            instead: the value of the cause in its absence; by default the other one, if there are two.
+            see: what else was seen, after the intervention: the effect is that among such cases.
+            do: what else is done, in both cases; with all mediators in it, this is the controlled direct effect.
+            function: of a value of the outcome; by default the value itself.
+            latent: the variables that the estimand does without.
+
+        Raises:
+            ValueError: as for `query`; a cause of several values without `instead`, values that are not numbers;
+                `latent` is given, and `see` or `do` has another thing than a value.
+            NotIdentifiable: the model is a marginal, and its observed variables do not determine the effect; or
+                `latent` is given, and the others do not.
+
+        >>> import undelude as ud
+        >>> frog = ud.tasks.prize_or_frog().causal_model(num_rounds=1)
+        >>> frog.ate({"A_1": 1}, "O_1")
+        E[O_1 | do(A_1=1)] - E[O_1 | do(A_1=0)] = 0
+        Estimand: P(O_1 | do(A_1)) = sum_Theta P(O_1 | A_1, Theta) P(Theta)
+        """
+        seen, done = as_assignment("see", see), as_assignment("do", do)
+        name, x, other = self._contrast(cause, outcome, instead, tuple(done))
+        is_soft = any(isinstance(y, Mapping | Variable) for y in (*seen.values(), *done.values()))
+        if is_soft and as_names(latent):
+            raise ValueError("latent= asks for an estimand, and there is one for values in see and do alone.")
+        estimand = None
+        if not is_soft:
+            try:
+                estimand = identify(self.graph, outcome, do=(name, *done), see=tuple(seen), latent=latent)
+                estimand = dataclasses.replace(estimand, sizes=self.structure.sizes)
+            except NotIdentifiable:
+                if latent:
+                    raise
+        # A marginal that does not determine them raises NotIdentifiable here.
+        values = [self.expectation(outcome, function, see=seen, do={**done, name: value}) for value in (x, other)]
+        rest = (*(f"do({_shown(*entry)})" for entry in done.items()), *(_shown(*entry) for entry in seen.items()))
+        given = "".join(f", {what}" for what in rest)
+        mean = _mean(outcome, function)
+        one, two = (f"E[{mean} | do({name}={value}){given}]" for value in (x, other))
+        return Effect(values[0] - values[1], f"{one} - {two}", estimand)
+
+    def direct_effect(
+        self, cause: Values, outcome: str, *, instead: Value | None = None, function: Callable[[Any], Any] | None = None
+    ) -> Effect:
+        """Compute the natural direct effect: of the cause on the outcome alone, its mediators as they are without it.
+
+            E[O(a, M(instead))] - E[O(instead)]        (Pearl 2001, Definition 6)
+
+        The mechanism of the outcome is told `a`, and all other mechanisms `instead`: an intervention on one arrow. So a
+        model with its mechanisms determines it, also if hidden variables move both mediators and outcome.
+
+        Args:
+            cause: as in `ate`.
+            outcome: likewise.
+            instead: likewise.
+            function: likewise.
+
+        Raises:
+            ValueError: as for `ate`; the model is a marginal.
+
+        >>> import undelude as ud
+        >>> clinic = ud.CausalModel([
+        ...     ud.Variable("A", (0, 1), table=[.5, .5]),
+        ...     ud.Variable("M", (0, 1), ("A",), table=[[.9, .1], [.2, .8]]),
+        ...     ud.Variable("O", (0, 1), ("A", "M"), table=[[[.8, .2], [.4, .6]], [[.7, .3], [.1, .9]]]),
+        ... ])
+        >>> print(clinic.direct_effect({"A": 1}, "O"))  # .9 (.3 - .2) + .1 (.9 - .6)
+        E[O(A=1, mediators of A=0)] - E[O | do(A=0)] = 0.12
+        >>> print(clinic.indirect_effect({"A": 1}, "O"))  # (.8 - .1) (.6 - .2)
+        E[O(A=0, mediators of A=1)] - E[O | do(A=0)] = 0.28
+        """
+        name, x, other = self._contrast(cause, outcome, instead)
+        return self._through(outcome, name, told=x, rest=other, without=other, function=function)
+
+    def indirect_effect(
+        self, cause: Values, outcome: str, *, instead: Value | None = None, function: Callable[[Any], Any] | None = None
+    ) -> Effect:
+        """Compute the natural indirect effect: of the cause through its mediators alone.
+
+            E[O(instead, M(a))] - E[O(instead)]        (Pearl 2001, Definition 8)
+
+        The total effect is the direct one minus the indirect one of the opposite change.
+
+        Args:
+            cause: as in `ate`.
+            outcome: likewise.
+            instead: likewise.
+            function: likewise.
+
+        Raises:
+            ValueError: as for `direct_effect`.
+        """
+        name, x, other = self._contrast(cause, outcome, instead)
+        return self._through(outcome, name, told=other, rest=x, without=other, function=function)
+
+    def _contrast(
+        self, cause: Values, outcome: str, instead: Value | None, done: tuple[str, ...] = ()
+    ) -> tuple[str, Any, Any]:
+        """Return the name of the cause, its value, and the one that stands instead, after checking them."""
+        name, x = one_entry("cause", cause)
+        check_names(self.graph, {"the cause": (name,), "the outcome": (outcome,), "done": done})
+        other = other_value(self[name], x) if instead is None else instead
+        for value in (x, other):
+            index(name, self[name].values, value)  # Raises if there is no such value.
+        return name, x, other
+
+    def _through(
+        self, outcome: str, name: str, *, told: Any, rest: Any, without: Any, function: Callable[[Any], Any] | None
+    ) -> Effect:
+        """Return the effect of telling the outcome that the cause is `told`, and other mechanisms that it is `rest`."""
+        if self.structure.is_marginal:
+            raise ValueError("a marginal knows no mechanism that could be told: use the model that it comes from.")
+        model = self
+        if name in (v := self[outcome]).parents:
+            blind = blind_to(v, name, index(name, self[name].values, told))
+            model = self._of(blind if other.name == outcome else other for other in self.variables)
+        nested, plain = (m.expectation(outcome, function, do={name: y}) for m, y in ((model, rest), (self, without)))
+        mean = _mean(outcome, function)
+        return Effect(
+            nested - plain, f"E[{mean}({name}={told}, mediators of {name}={rest})] - E[{mean} | do({name}={without})]"
+        )

@@ -1,0 +1,1 @@
+"""Sums of products of tables, by tensor contraction."""

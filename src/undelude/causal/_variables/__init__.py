@@ -1,0 +1,1 @@
+"""Variables: values, mechanisms, noise; what is done to them, seen of them, and answered about them."""
