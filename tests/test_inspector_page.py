@@ -350,6 +350,26 @@ def test_person_teaches_a_simulator_that_shows_images(visit):
         server.stop()
 
 
+def test_row_shows_the_last_of_stacked_frames(visit):
+    world = ug.HostWorld(
+        lambda: environments.Screen((4, 36, 48)), num_rounds=2, contexts=["left", "right"], reward_observed=False,
+        at_end="end", num_envs=1, expert=lambda observation, context: 1,
+    )  # fmt: skip
+    inspection = HostInspection(world, [ud.GRUAgent(world, 4, key=jax.random.key(0))])
+    history = inspection.play(inspection.begin(seed=1), rounds=2, actor="agent")
+    server = Server(Service(inspection, history, actor="agent"))
+    try:
+        page = visit(server.url)
+        assert page.locator("#images img").evaluate("x => [x.naturalWidth, x.naturalHeight]") == [4 * 48, 36]
+        seen = page.locator("[data-cell=seen] img").first
+        assert seen.evaluate("x => { const s = getComputedStyle(x); return [s.objectFit, s.objectPosition]; }") == [
+            "cover",
+            "100% 50%",
+        ]
+    finally:
+        server.stop()
+
+
 def test_undo_waits_for_the_flip_before_it(visit, frog_server):
     page = visit(frog_server.url)
     page.evaluate(

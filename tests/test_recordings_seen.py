@@ -14,7 +14,7 @@ import undelude as ud
 import undelude.gym as ug
 from undelude._inspector import host_view
 from undelude._inspector.host_inspection import HostInspection
-from undelude._inspector.images import HEAD, png_of
+from undelude._inspector.images import HEAD, pixels_of, png_of
 from undelude._inspector.server import Service
 from undelude._inspector.start import begin_with
 
@@ -73,19 +73,28 @@ def test_damaged_image_is_refused(in_screen, recording, wrong, named):
 
 
 def test_only_bytes_of_a_picture_are_an_image():
-    """Three channels or one are; four frames, two rows, or real numbers are not, and are refused if they are many."""
-    for shape in ((36, 48), (36, 48, 1)):
+    """Channels and stacked frames are. Many frames, two rows and real numbers are not, and many numbers are refused."""
+    for shape in ((36, 48), (36, 48, 1), (4, 36, 48), (2, 36, 48, 3), (4, 84, 84)):
         world = screen(shape)
         inspection = HostInspection(world, [ud.GRUAgent(world, 4, key=jax.random.key(0))])
         history = inspection.begin(seed=0)
         again = inspection.from_json(inspection.to_json(history))
         np.testing.assert_array_equal(again.opening, history.opening)
-    for shape in ((4, 36, 48), (2, 600)):
+    for shape in ((17, 36, 48), (2, 600)):
         world = screen(shape)
         with pytest.raises(TypeError, match="at most: the page holds the whole episode"):
             HostInspection(world, [ud.GRUAgent(world, 4, key=jax.random.key(0))])
     with pytest.raises(ValueError, match="not whole, from 0 to 255"):
         png_of(np.full((9, 9), 0.5))
+
+
+def test_frames_of_a_stack_stand_side_by_side():
+    for shape in ((4, 9, 12), (2, 9, 12, 3)):
+        frames = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+        png = png_of(frames)
+        with Image.open(io.BytesIO(base64.b64decode(png.removeprefix(HEAD)))) as image:
+            np.testing.assert_array_equal(np.asarray(image), np.concatenate(frames, axis=1))
+        np.testing.assert_array_equal(pixels_of(png, shape, "it"), frames)
 
 
 def test_more_rounds_than_a_lifetime_has_are_refused(in_screen):

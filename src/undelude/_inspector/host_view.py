@@ -63,6 +63,7 @@ def describe(inspection: HostInspection, *, notes: Mapping[str, str]) -> dict[st
         "asks_person": world.expert_is_person,
         "symbol": inspection.symbol,
         "images": sorted(inspection.recordings.observations.images),
+        "stacked": sorted(inspection.recordings.observations.stacked),
         "why_inexact": inspection.why_inexact,
         "numbers": numbers_of(None if inspection.num_actions else inspection.recordings.actions),
         "outcome_numbers": None,

@@ -12,8 +12,8 @@ from PIL import Image
 
 from undelude._distributions import Parts
 
-# Least pixels of a side, and most numbers, of an array that is shown as an image.
-SIDE, MOST_OF_IMAGE = 8, 2**17
+# Least pixels of a side, most numbers, and most stacked frames of an array that is shown as an image.
+SIDE, MOST_OF_IMAGE, MOST_FRAMES = 8, 2**17, 16
 # Images whose other form is kept, so that a flip neither packs nor unpacks the frames of an episode.
 KEPT = 1024
 HEAD = "data:image/png;base64,"
@@ -22,7 +22,8 @@ HEAD = "data:image/png;base64,"
 def image_parts(world: Any) -> tuple[str, ...]:
     """Return the names of the parts of a world's observations that are images; `""` is the only part.
 
-    They are arrays of whole numbers from 0 to 255, `[h, w]`, `[h, w, 1]` or `[h, w, 3]`.
+    They are arrays of whole numbers from 0 to 255, `[h, w]`, `[h, w, 1]` or `[h, w, 3]`, or a stack of such frames or
+    planes, `[k, h, w]`, `[k, h, w, 1]` or `[k, h, w, 3]`.
     """
     spec = world.observation_spec
     visible = getattr(world, "visible", None)
@@ -38,13 +39,21 @@ def image_parts(world: Any) -> tuple[str, ...]:
 
 
 def _is_image(like: Any, dtype: Any) -> bool:
-    shape = getattr(like, "shape", ())
-    is_flat = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))
-    return is_flat and dtype == np.uint8 and min(shape[:2]) >= SIDE and int(np.prod(shape)) <= MOST_OF_IMAGE
+    stack = stack_of(getattr(like, "shape", ()))
+    if stack is None or dtype != np.uint8:
+        return False
+    return stack[0] <= MOST_FRAMES and min(stack[1:3]) >= SIDE and int(np.prod(stack)) <= MOST_OF_IMAGE
+
+
+def stack_of(shape: Sequence[int]) -> tuple[int, ...] | None:
+    """Return the shape as a stack of frames, `[k, h, w]` or `[k, h, w, channels]`; None if it is no image's."""
+    if len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3)):
+        return (1, *shape)
+    return (*shape,) if len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3)) else None
 
 
 def png_of(x: Any) -> str:
-    """Return an image as a PNG in a data URL, without loss.
+    """Return an image as a PNG in a data URL, without loss; the frames of a stack stand side by side, oldest first.
 
     Raises:
         ValueError: a pixel is not a whole number from 0 to 255.
@@ -53,7 +62,9 @@ def png_of(x: Any) -> str:
     pixels = x.astype(np.uint8)
     if not np.array_equal(pixels, x):
         raise ValueError("an image of the observation has numbers that are not whole, from 0 to 255.")
-    return _packed(pixels.tobytes(), pixels.shape)
+    k, h, w, *channels = stack_of(x.shape) or (1, *x.shape)
+    sheet = np.moveaxis(pixels.reshape(k, h, w, *channels), 0, 1)
+    return _packed(sheet.tobytes(), (h, k * w, *channels))
 
 
 def pixels_of(text: str, shape: Sequence[int], what: str) -> np.ndarray:
@@ -62,9 +73,10 @@ def pixels_of(text: str, shape: Sequence[int], what: str) -> np.ndarray:
         pixels = _unpacked(text)
     except (ValueError, OSError, SyntaxError, binascii.Error) as error:
         raise ValueError(f"{what} must be a PNG in a data URL: {error!s:.99}") from error
-    if pixels.size != np.prod(shape) or pixels.shape[:2] != (*shape[:2],):
-        raise ValueError(f"{what} must be an image of shape {[*shape]}, not {[*pixels.shape]}.")
-    return pixels.reshape(shape)
+    k, h, w, *channels = stack_of(shape) or (1, *shape)
+    if pixels.size != np.prod(shape) or pixels.shape[:2] != (h, k * w):
+        raise ValueError(f"{what} must be an image of shape {[h, k * w, *channels]}, not {[*pixels.shape]}.")
+    return np.moveaxis(pixels.reshape(h, k, w, *channels), 1, 0).reshape(shape)
 
 
 @functools.lru_cache(maxsize=KEPT)

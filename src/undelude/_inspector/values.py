@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from undelude._distributions import GivenArray, Parts, Reals, Spec
-from undelude._inspector.images import pixels_of, png_of
+from undelude._inspector.images import pixels_of, png_of, stack_of
 
 # Most numbers of an observation: the page holds the whole episode, and sends it with each request.
 MOST_NUMBERS = 1024
@@ -38,6 +38,8 @@ class Values:
         self._narrow = {name: x for name, x in parts.items() if not _is_wide(x)}
         if isinstance(spec, Parts) and self.named is None:
             raise TypeError(f"{what} are {spec}, and the inspector takes one array, or arrays by name.")
+        # The images of several frames.
+        self.stacked = frozenset(x for x in self.images if (stack_of(parts[x].value.shape) or (1,))[0] > 1)
         rest = {name: x for name, x in parts.items() if name not in self.images}
         if (n := sum(math.prod(y.shape) for x in rest.values() for y in jax.tree.leaves(x.value))) > most:
             raise TypeError(

@@ -97,7 +97,10 @@ function fill(button, name, t, about, state) {
   button.textContent = text;
   button.className = kind;
   button.setAttribute("aria-label", name === "seen" ? `${place}what the agent saw` : description);
-  if (name === "seen" && description) button.append(Object.assign(document.createElement("img"), { src: description, alt: "" }));
+  if (name === "seen" && description) {
+    const className = about.stacked.includes(about.images[0]) ? "stacked" : "";
+    button.append(Object.assign(document.createElement("img"), { src: description, alt: "", className }));
+  }
   if (name === "mark") button.setAttribute("aria-checked", String(round.mark === "do"));
 }
 
