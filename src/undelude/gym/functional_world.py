@@ -11,29 +11,27 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from undelude._agents.host import HostAgent
 from undelude._checks import check_count
 from undelude._compiled import compiled
 from undelude._distributions import AbstractDistribution, Categorical, GivenArray, Reals, Spec, Symbols
-from undelude._process.episodes import Episodes
-from undelude._process.host_world import Evidence, difference
 from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
 from undelude._tree import index, where
-from undelude._types import Action, Mark, Observation
+from undelude._types import Action, Observation
 from undelude._versions import installing
-from undelude.gym._host import advice, exact
-from undelude.gym._host.arguments import check_called, check_told, context_in_words, in_one_line, prior_over
+from undelude.gym._host import advice
+from undelude.gym._host.arguments import check_called, check_told, in_one_line, prior_over
 from undelude.gym._host.cues import AbstractCue, stacked
 from undelude.gym._host.declared import check_observation
 from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
-from undelude.gym._host.own_loop import as_played, check_seen
+from undelude.gym._host.own_loop import check_seen
 from undelude.gym._host.parts import CUE, ENDED, REWARD, Moment
-from undelude.gym._host.probes import leak_of, no_advice_of, on_contexts_of
+from undelude.gym._host.probes import leak_of, no_advice_of
 from undelude.gym._host.rows import Rows, actions_like, columns, host, read
-from undelude.gym._host.spaces import action_spec, clipped, from_action, random_actions
+from undelude.gym._host.simulated import AbstractSimulated
+from undelude.gym._host.spaces import action_spec, from_action
 
-# Rounds and episodes in which `leak` compares what the agent sees.
-LEAK_ROUNDS, LEAK_EPISODES = 20, 8
+# Episodes in which `leak` compares what the agent sees.
+LEAK_EPISODES = 8
 # Contexts under which a new world is tried.
 MAX_TRIED = 8
 
@@ -60,7 +58,7 @@ class _Found:
         self.notes: dict[str, str | None] = {}
 
 
-class FunctionalWorld(AbstractWorld[FunctionalState]):
+class FunctionalWorld(AbstractSimulated, AbstractWorld[FunctionalState]):
     """Episodes of an environment written in JAX, under a hidden context, with an expert who knows it.
 
         theta   index of the context, drawn for each episode and kept to its end, whatever `reset` draws
@@ -326,10 +324,6 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
         seen = self._see(observation, told, jnp.asarray(reward, float), jnp.asarray(ended, jnp.int32))
         return jax.tree.map(np.asarray, seen)
 
-    def as_played(self, a: Action) -> Any:
-        """Return an agent's action as the environment takes it: inside its Box, and counted from the space's start."""
-        return as_played(self, a)
-
     # What is known without tables -------------------------------------------------------------------------------------
 
     expert_is_person: ClassVar[bool] = False
@@ -352,28 +346,6 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
         before, after = (jax.tree.map(jnp.asarray, stacked(x)) for x in (before, after))
         return np.asarray(_tell_all(self, before, after, jnp.asarray(thetas)))
 
-    def clipped(self, a: Action) -> Bool[np.ndarray, " B"] | None:
-        """Return which actions have a number outside its Box; None if actions have no Box."""
-        return clipped(self.action_space, a)
-
-    def evidence(self, episodes: Episodes) -> Evidence | str:
-        """Return what each context says about stored episodes, if the cue alone depends on it; otherwise the reason."""
-        return exact.evidence(self, episodes)
-
-    @property
-    def no_exact_agent(self) -> str | None:
-        """Why there is no exact agent; None if there is."""
-        return exact.why_inexact(self)
-
-    def exact_agent(self, own_actions: Mark = "do") -> HostAgent:
-        """Return the exact agent: Bayes' rule over the cues, and over its own actions too if `own_actions="see"`.
-
-        Raises:
-            TypeError: there is none; the message is that of `no_exact_agent`.
-            ValueError: expert or cue read hidden numbers of the observation.
-        """
-        return exact.exact_agent(self, own_actions)
-
     @property
     def leak(self) -> str | None:
         """Where the agent sees the context other than by the cue, found by playing; None if it was not seen to."""
@@ -386,15 +358,11 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
 
     def _found_by(self, name: str, find: Callable[..., str | None]) -> str | None:
         if name not in self._found.notes:
-            self._found.notes[name] = find(self, self._path, min(self.num_rounds, LEAK_ROUNDS))
+            self._found.notes[name] = find(self, self._path, self.num_compared)
         return self._found.notes[name]
 
     # How an expert puts theta in place of hidden numbers.
     filling: ClassVar[str] = "o = observation.at[np.array({hidden})].set(context)"
-
-    def context_in_words(self, theta: int) -> str:
-        """Return a context for a message, by its value if that is short."""
-        return context_in_words(theta, self.context_at(theta))
 
     def context_at(self, theta: int) -> Any:
         """Return one of the contexts, in NumPy."""
@@ -402,14 +370,6 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
 
     # What may be wrong if the context changes nothing in the environment.
     ignored: ClassVar[str] = "set_context writes it to a place that reset, step and observe do not read"
-
-    def on_contexts(self) -> list[str]:
-        """Return what `check_task` should note of the contexts."""
-        return on_contexts_of(self, self._path, min(self.num_rounds, LEAK_ROUNDS))
-
-    def outside(self, o: Observation) -> str | None:
-        """Return which number of some observations lies outside its Box; None if none does."""
-        return self.visible.outside(o)
 
     def _path(self, theta: int, seed: int, actions: list[Any]) -> list[Moment]:
         """Return what happens in some episodes of these actions, without cues and rewards."""
@@ -429,14 +389,6 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
             if bool(ended.any()):
                 break
         return path
-
-    def random_actions(self, rng: np.random.Generator, num_episodes: int) -> Action:
-        """Return actions that the space of the environment samples, `[B, ...]`."""
-        return random_actions(self.action_space, rng, num_episodes)
-
-    def difference(self, one: Sequence[Observation], other: Sequence[Observation]) -> tuple[str, int] | None:
-        """Return in words what differs between the observations of two batches, and in which of them first."""
-        return difference(one, other, indices=self.visible.kept)
 
 
 def from_gymnax(env: Any, params: Any = None, **options: Any) -> FunctionalWorld:

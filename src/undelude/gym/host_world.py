@@ -13,20 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from undelude._agents.host import HostAgent
 from undelude._agents.networks.action_mask import ACTION_MASK
 from undelude._checks import check_between, check_count
 from undelude._compiled import compiled
 from undelude._distributions import GivenArray, Parts, Reals, Spec, Symbols
 from undelude._process.episodes import Episodes
-from undelude._process.host_world import AbstractHostWorld, Evidence, Prediction, difference
+from undelude._process.host_world import AbstractHostWorld, Prediction
 from undelude._process.world import EpisodeKeys
-from undelude._types import Action, Belief, Frame, Mark, Observation
-from undelude.gym._host import exact, inert, pictures
+from undelude._types import Action, Belief, Frame, Observation
+from undelude.gym._host import inert, pictures
 from undelude.gym._host.arguments import (
     check_told,
     check_unused,
-    context_in_words,
     in_one_line,
     makers_of,
     name_of,
@@ -37,26 +35,25 @@ from undelude.gym._host.expert import Expert
 from undelude.gym._host.failures import Failures
 from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
 from undelude.gym._host.masks import Masks, check_played, nearest
-from undelude.gym._host.own_loop import as_played, check_seen
+from undelude.gym._host.own_loop import check_seen
 from undelude.gym._host.parts import CUE, ENDED, REWARD, Moment
 from undelude.gym._host.pictures import Scene
-from undelude.gym._host.probes import leak_of, no_advice_of, on_contexts_of
+from undelude.gym._host.probes import leak_of, no_advice_of
 from undelude.gym._host.rows import Rows, columns, host, read
+from undelude.gym._host.simulated import AbstractSimulated
 from undelude.gym._host.simulators import HostState, Joint, Separate, contexts_of
 from undelude.gym._host.slots import Recipe, Slot, Step
-from undelude.gym._host.spaces import action_spec, clipped, flatten, from_action, random_actions
+from undelude.gym._host.spaces import action_spec, flatten, from_action
 from undelude.gym._host.together import NEXT_STEP, Together, is_vector
 from undelude.gym.keyboard import KeyboardExpert
 
 # Why a vector environment has no films, and no pairs of actions without effect.
 NOT_AGAIN = "the environments of a vector environment step together, and one of them cannot be played again."
-# Rounds in which `leak` compares what the agent sees.
-LEAK_ROUNDS = 20
 # Why the context may change nothing.
 IGNORED = 'reset ignores options["context"]'
 
 
-class HostWorld(AbstractHostWorld[HostState]):
+class HostWorld(AbstractSimulated, AbstractHostWorld[HostState]):
     """Episodes of a Gymnasium environment under a hidden context, with an expert who knows it.
 
         theta   index of the context, drawn for each episode and kept to its end
@@ -422,29 +419,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         seen = self.see([observation], told, np.full(1, reward, np.float32), np.full(1, ended, np.int32), masks)
         return jax.tree.map(lambda x: np.asarray(x)[0], seen)
 
-    def as_played(self, a: Action) -> Any:
-        """Return an agent's action as the environment takes it: inside its Box, and counted from the space's start."""
-        return as_played(self, a)
-
     # What is known without tables -------------------------------------------------------------------------------------
-
-    def evidence(self, episodes: Episodes) -> Evidence | str:
-        """Return what each context says about stored episodes, if the cue alone depends on it; otherwise the reason."""
-        return exact.evidence(self, episodes)
-
-    @property
-    def no_exact_agent(self) -> str | None:
-        """Why there is no exact agent; None if there is."""
-        return exact.why_inexact(self)
-
-    def exact_agent(self, own_actions: Mark = "do") -> HostAgent:
-        """Return the exact agent: Bayes' rule over the cues, and over its own actions too if `own_actions="see"`.
-
-        Raises:
-            TypeError: there is none; the message is that of `no_exact_agent`.
-            ValueError: expert or cue read hidden numbers of the observation.
-        """
-        return exact.exact_agent(self, own_actions)
 
     @functools.cached_property
     def leak(self) -> str | None:
@@ -453,12 +428,12 @@ class HostWorld(AbstractHostWorld[HostState]):
         The same seed and the same random actions under two contexts must give the same observations; and so they must
         under one context, or nothing can be said.
         """
-        return leak_of(self, self._path, min(self.num_rounds, LEAK_ROUNDS))
+        return leak_of(self, self._path, self.num_compared)
 
     @functools.cached_property
     def no_advice(self) -> str | None:
         """Why the expert cannot be asked in exact answers, found by playing; None if it can."""
-        return no_advice_of(self, self._path, min(self.num_rounds, LEAK_ROUNDS))
+        return no_advice_of(self, self._path, self.num_compared)
 
     @property
     def filling(self) -> str:
@@ -466,10 +441,6 @@ class HostWorld(AbstractHostWorld[HostState]):
         if self._expert.is_batched:
             return "o = observations.copy(); o[:, {hidden}] = contexts"
         return "o = observation.copy(); o[{hidden}] = context"
-
-    def context_in_words(self, theta: int) -> str:
-        """Return a context for a message, by its value if that is short."""
-        return context_in_words(theta, self.context_at(theta))
 
     def context_at(self, theta: int) -> Any:
         """Return one of the contexts, in NumPy if it is an array."""
@@ -483,32 +454,9 @@ class HostWorld(AbstractHostWorld[HostState]):
             return "set_context has no effect"
         return "the environments are all the same" if len(self.recipe.makers) > 1 else IGNORED
 
-    def on_contexts(self) -> list[str]:
-        """Return what `check_task` should note of the contexts."""
-        return on_contexts_of(self, self._path, min(self.num_rounds, LEAK_ROUNDS))
-
-    def outside(self, o: Observation) -> str | None:
-        """Return which number of some observations lies outside its Box; None if none does."""
-        return self.visible.outside(o)
-
-    def random_actions(self, rng: np.random.Generator, num_episodes: int) -> Action:
-        """Return actions that the space of the environment samples, `[B, ...]`."""
-        return random_actions(self.action_space, rng, num_episodes)
-
     def possible(self, state: HostState, a: Action) -> Action:
         """Return the actions, each of which the mask forbids replaced by the next one that it allows."""
         return a if state.masks is None else nearest(np.asarray(a), state.masks)
-
-    def difference(self, one: Sequence[Observation], other: Sequence[Observation]) -> tuple[str, int] | None:
-        """Return in words what differs between the observations of two batches, and in which of them first.
-
-        Numbers of an array are called by their indices in the whole observation.
-        """
-        return difference(one, other, indices=self.visible.kept)
-
-    def clipped(self, a: Action) -> Bool[np.ndarray, " B"] | None:
-        """Return which actions have a number outside its Box; None if actions have no Box."""
-        return clipped(self.action_space, a)
 
     def _path(self, theta: int, seed: int, actions: list[Any]) -> list[Moment]:
         """Return what happens in an episode of these actions, without cues and rewards."""

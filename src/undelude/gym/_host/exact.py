@@ -1,6 +1,6 @@
 """Exact answers in a simulator whose context shows in a cue alone: Bayes' rule over the cues (Remark 10)."""
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +18,10 @@ from undelude.gym._host.hiding import WHOLE
 from undelude.gym._host.parts import CUE
 
 if TYPE_CHECKING:
-    from undelude.gym.functional_world import FunctionalWorld
-    from undelude.gym.host_world import HostWorld
-
-    SomeWorld: TypeAlias = HostWorld | FunctionalWorld
+    from undelude.gym._host.simulated import AbstractSimulated
 
 
-def why_inexact(world: "SomeWorld") -> str | None:
+def why_inexact(world: "AbstractSimulated") -> str | None:
     """Return why a world has no exact answers; None if it has."""
     if world.expert_is_person:
         return "the expert is a person, who is not asked about other contexts."
@@ -42,7 +39,7 @@ def why_inexact(world: "SomeWorld") -> str | None:
     return world.leak or world.no_advice
 
 
-def evidence(world: "SomeWorld", episodes: Episodes) -> Evidence | str:
+def evidence(world: "AbstractSimulated", episodes: Episodes) -> Evidence | str:
     """Return what each context says about stored episodes, or why it is not known."""
     if why := why_inexact(world):
         return why
@@ -69,7 +66,7 @@ def evidence(world: "SomeWorld", episodes: Episodes) -> Evidence | str:
     return Evidence(stacked, jnp.asarray(log_likelihood, float), symbols)
 
 
-def exact_agent(world: "SomeWorld", own_actions: Mark) -> HostAgent:
+def exact_agent(world: "AbstractSimulated", own_actions: Mark) -> HostAgent:
     """Return the exact agent. It is told what other agents are told, and no context.
 
     Raises:
@@ -100,7 +97,7 @@ def exact_agent(world: "SomeWorld", own_actions: Mark) -> HostAgent:
 
 
 def _experts(
-    world: "SomeWorld", whole: list[np.ndarray], masks: np.ndarray | None, t: int
+    world: "AbstractSimulated", whole: list[np.ndarray], masks: np.ndarray | None, t: int
 ) -> AbstractDistribution | None:
     """Return the expert's distributions under every context, arrays `[B, K, ...]`; None if it returns actions."""
     B, K = len(whole), world.num_thetas
@@ -112,7 +109,7 @@ def _experts(
 
 
 def _log_probs_of_cues(
-    world: "SomeWorld", before: list[np.ndarray], after: list[np.ndarray], cues: np.ndarray
+    world: "AbstractSimulated", before: list[np.ndarray], after: list[np.ndarray], cues: np.ndarray
 ) -> Float[np.ndarray, "B K n1"]:
     """Return `log P(cue | theta)` of every cue of one round; where none was given, "none" is certain."""
     assert world.cue is not None

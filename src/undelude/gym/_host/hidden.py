@@ -16,7 +16,7 @@ from undelude.gym._host.rows import host
 from undelude.gym._host.spaces import read
 
 if TYPE_CHECKING:
-    from undelude.gym._host.exact import SomeWorld
+    from undelude.gym._host.simulated import AbstractSimulated
 
 NO_DISTRIBUTION = "the expert returns actions and no distribution."
 # Differences of a probability, and of a mean or a scale in units of the scale, that rounding to 32 bits explains.
@@ -25,7 +25,7 @@ SAME_PROBABILITY, SAME_NORMAL = 1e-3, 0.05
 JUMPS = 0.01
 
 
-def rebuild(world: "SomeWorld", seen: Float[np.ndarray, "B ..."]) -> list[np.ndarray]:
+def rebuild(world: "AbstractSimulated", seen: Float[np.ndarray, "B ..."]) -> list[np.ndarray]:
     """Return whole observations, with NaN in place of numbers that are hidden from the agent."""
     kept = world.visible.kept[WHOLE]
     whole = np.full((len(seen), *world.observation_space.shape), np.nan)
@@ -39,7 +39,7 @@ def masks_in(o: Any) -> np.ndarray | None:
 
 
 def advice_in_round(
-    world: "SomeWorld", whole: list[np.ndarray], thetas: Int[np.ndarray, " N"], masks: np.ndarray | None, t: int
+    world: "AbstractSimulated", whole: list[np.ndarray], thetas: Int[np.ndarray, " N"], masks: np.ndarray | None, t: int
 ) -> AbstractDistribution | None:
     """Return the expert's distributions given observations without hidden numbers; None if it returns actions.
 
@@ -55,7 +55,7 @@ def advice_in_round(
         ) from error
 
 
-def check_one_moment(world: "SomeWorld", moment: Moment, theta: int, t: int) -> str | None:
+def check_one_moment(world: "AbstractSimulated", moment: Moment, theta: int, t: int) -> str | None:
     """Return why exact answers do not exist if the expert returns actions; None if it returns distributions.
 
     Raises:
@@ -75,7 +75,7 @@ def check_one_moment(world: "SomeWorld", moment: Moment, theta: int, t: int) -> 
     return None
 
 
-def check_one_step(world: "SomeWorld", before: Moment, after: Moment, theta: int, t: int) -> None:
+def check_one_step(world: "AbstractSimulated", before: Moment, after: Moment, theta: int, t: int) -> None:
     """Raise `ValueError` if the cue has another distribution if it is not told the hidden numbers."""
     ended = after.o.get(ENDED, np.zeros(1, int))
     rows = np.flatnonzero(np.broadcast_to(np.asarray(ended) == 0, len(_seen(after))))
@@ -96,7 +96,7 @@ def check_one_step(world: "SomeWorld", before: Moment, after: Moment, theta: int
         raise ValueError(_reads_hidden(world, "the cue", theta, t, one, other))
 
 
-def check_labels(world: "SomeWorld", episodes: Episodes, experts: AbstractDistribution) -> None:
+def check_labels(world: "AbstractSimulated", episodes: Episodes, experts: AbstractDistribution) -> None:
     """Compare the expert's labels of stored episodes with its answers under the true context, without hidden numbers.
 
     Args:
@@ -120,14 +120,14 @@ def check_labels(world: "SomeWorld", episodes: Episodes, experts: AbstractDistri
         raise ValueError(_reads_hidden(world, "the expert", int(theta[i]), t, one, other))
 
 
-def _reads_hidden(world: "SomeWorld", who: str, theta: int, t: int, one: str, other: str) -> str:
+def _reads_hidden(world: "AbstractSimulated", who: str, theta: int, t: int, one: str, other: str) -> str:
     return (
         f"{world.name}, round {t}, {world.context_in_words(theta)}: {who} answered {one} to the whole observation, and "
         f"{other} in exact answers. {_what_to_do(world)}"
     )
 
 
-def _what_to_do(world: "SomeWorld") -> str:
+def _what_to_do(world: "AbstractSimulated") -> str:
     kept = world.visible.kept[WHOLE]
     if kept is None:
         return (
@@ -146,7 +146,7 @@ def _seen(moment: Moment) -> np.ndarray:
     return np.asarray(moment.o[WHOLE])
 
 
-def _in_32_bits(world: "SomeWorld", moment: Moment) -> list[np.ndarray]:
+def _in_32_bits(world: "AbstractSimulated", moment: Moment) -> list[np.ndarray]:
     """Return whole observations, rounded as the agent sees them, so that only hidden numbers differ."""
     return list(np.asarray(read(world.visible.leaves[WHOLE], [host(x) for x in moment.whole]), float))
 

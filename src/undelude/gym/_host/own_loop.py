@@ -11,10 +11,12 @@ from undelude.gym._host.declared import check_observation
 from undelude.gym._host.spaces import to_actions
 
 if TYPE_CHECKING:
-    from undelude.gym._host.exact import SomeWorld
+    from undelude.gym._host.simulated import AbstractSimulated
 
 
-def check_seen(world: "SomeWorld", observation: Any, cue: Any, mask: Any = None, *, reads_mask: bool = False) -> None:
+def check_seen(
+    world: "AbstractSimulated", observation: Any, cue: Any, mask: Any = None, *, reads_mask: bool = False
+) -> None:
     """Raise `ValueError` if an observation is not the environment's, or a cue or a mask is not what agents read."""
     check_observation(world.name, world.observation_space, observation)
     if world.cue is None and cue is not None:
@@ -31,6 +33,6 @@ def check_seen(world: "SomeWorld", observation: Any, cue: Any, mask: Any = None,
         raise ValueError(f"{world.name}: {missing}.")
 
 
-def as_played(world: "SomeWorld", a: Action) -> PyTree:
+def as_played(world: "AbstractSimulated", a: Action) -> PyTree:
     """Return an agent's action as the environment takes it."""
     return to_actions(world.action_space, jax.tree.map(lambda x: np.asarray(x)[None], a), np.zeros(1, int))[0]

@@ -13,13 +13,15 @@ from undelude.gym._host.rows import host
 from undelude.gym._host.spaces import to_actions
 
 if TYPE_CHECKING:
-    from undelude.gym._host.exact import SomeWorld
+    from undelude.gym._host.simulated import AbstractSimulated
 
 # Seeds under which an environment that may fail is played.
 ATTEMPTS = 4
 
 
-def leak_of(world: "SomeWorld", path: Callable[[int, int, list[Any]], Sequence[Moment]], num_rounds: int) -> str | None:
+def leak_of(
+    world: "AbstractSimulated", path: Callable[[int, int, list[Any]], Sequence[Moment]], num_rounds: int
+) -> str | None:
     """Return where an agent sees the context other than by the cue, found by playing; None if it was not seen to.
 
     Args:
@@ -52,7 +54,7 @@ def leak_of(world: "SomeWorld", path: Callable[[int, int, list[Any]], Sequence[M
 
 
 def no_advice_of(
-    world: "SomeWorld", path: Callable[[int, int, list[Any]], Sequence[Moment]], num_rounds: int
+    world: "AbstractSimulated", path: Callable[[int, int, list[Any]], Sequence[Moment]], num_rounds: int
 ) -> str | None:
     """Return why expert or cue cannot be asked in exact answers, found by playing; None if they can.
 
@@ -80,7 +82,7 @@ def no_advice_of(
 
 
 def on_contexts_of(
-    world: "SomeWorld", path: Callable[[int, int, list[Any]], Sequence[Moment]], num_rounds: int
+    world: "AbstractSimulated", path: Callable[[int, int, list[Any]], Sequence[Moment]], num_rounds: int
 ) -> list[str]:
     """Return remarks on the contexts: that two are the same, or that the environment ignores them.
 
@@ -137,9 +139,9 @@ def _same(x: Any, y: Any) -> bool:
     return x.shape == y.shape and bool(((x == y) | ((x != x) & (y != y))).all())
 
 
-def _random_actions(world: "SomeWorld", rng: np.random.Generator, num_rounds: int) -> list[Any]:
+def _random_actions(world: "AbstractSimulated", rng: np.random.Generator, num_rounds: int) -> list[Any]:
     return to_actions(world.action_space, world.random_actions(rng, num_rounds), np.arange(num_rounds))
 
 
-def _some_thetas(world: "SomeWorld") -> list[int]:
+def _some_thetas(world: "AbstractSimulated") -> list[int]:
     return [k for k in sorted({0, 1, world.num_thetas // 2, world.num_thetas - 1}) if k < world.num_thetas]
