@@ -113,10 +113,11 @@ class Reference:
         return thing.final_target if thing.is_alias else thing
 
     def public_members(self, thing: Any) -> list[Any]:
-        """Return the members with a docstring: those of a class, then those of base classes that it alone has."""
+        """Return the members with a docstring: those of a class, then those of bases that it alone has, or shares as a root with one other."""
         found = dict(thing.members)
         for base in thing.mro() if thing.is_class else []:
-            if len(self.documented_under(base.path)) == 1:
+            under = self.documented_under(base.path)
+            if len(under) == 1 or (len(under) == 2 and not base.mro()):
                 found |= {name: x for name, x in base.members.items() if name not in found}
         return [x for x in found.values() if not x.name.startswith("_") and x.docstring]
 
