@@ -113,7 +113,10 @@ class Reference:
         return thing.final_target if thing.is_alias else thing
 
     def public_members(self, thing: Any) -> list[Any]:
-        """Return the members with a docstring: those of a class, then those of bases that it alone has, or shares as a root with one other."""
+        """Return the members with a docstring: those of a class, then those of base classes that it alone has.
+
+        A base class without bases of its own may have two of the documented classes.
+        """
         found = dict(thing.members)
         for base in thing.mro() if thing.is_class else []:
             under = self.documented_under(base.path)
