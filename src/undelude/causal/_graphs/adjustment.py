@@ -116,6 +116,7 @@ def efficient_adjustment(graph: AnyGraph, a: Names, o: Names, *, latent: Names =
     ['C', 'Z']
     """
     graph, starts, ends, hidden = checked(graph, a, o, latent)
+    graph, hidden = _without_noise(graph, hidden)
     causal = on_causal_paths(graph, starts, ends)
     if not causal.issuperset(ends) or not adjustment_sets(graph, starts, ends, latent=hidden, limit=1):
         return None
@@ -131,6 +132,14 @@ def efficient_adjustment(graph: AnyGraph, a: Names, o: Names, *, latent: Names =
 
 
 # --------------------------------------------------------------------------------------------------------- parts
+
+
+def _without_noise(graph: Parents, hidden: Collection[str]) -> tuple[Parents, tuple[str, ...]]:
+    """Return the graph and its latent variables without those that are part of the mechanism of one variable."""
+    children = children_of(graph)
+    noise = {name for name in hidden if not graph[name] and len(children[name]) < 2}
+    kept = {name: tuple(p for p in parents if p not in noise) for name, parents in graph.items() if name not in noise}
+    return kept, tuple(name for name in hidden if name not in noise)
 
 
 def checked(

@@ -31,7 +31,7 @@ class AbstractGraph(Mapping[str, tuple[str, ...]]):
         """Return the essential graph of the Markov equivalence class, by Meek's rules (1995).
 
         Raises:
-            ValueError: a variable is latent.
+            ValueError: two variables have a latent common cause.
 
         >>> import undelude as ud
         >>> print(ud.Graph({"Z": (), "A": "Z", "B": (), "O": ("A", "B")}).cpdag())
@@ -68,7 +68,7 @@ class AbstractGraph(Mapping[str, tuple[str, ...]]):
         """Return whether another graph has the same d-separations.
 
         Raises:
-            ValueError: a variable is latent; the graphs have different variables.
+            ValueError: two variables have a latent common cause; the graphs have different variables.
         """
         return equivalence.equivalent(self, other)
 

@@ -88,6 +88,7 @@ class CausalModel(AbstractEffects):
             tuple(v.values for v in variables),
             tuple(parents.items()),
             tuple(name for name in parents if name in latent_names),
+            tuple(v.name for v in variables if v.is_noise),
             is_marginal=latent is not None,
         )
         for v in variables:
@@ -109,7 +110,7 @@ class CausalModel(AbstractEffects):
 
     @property
     def graph(self) -> Graph:
-        """The graph: the parents of each variable, by name."""
+        """The graph: the parents of each variable, by name. What a marginal hides is latent, as is noise."""
         return self.structure.graph
 
     @property
@@ -134,7 +135,8 @@ class CausalModel(AbstractEffects):
 
     def _variable(self, i: int) -> Variable:
         name, parents = self.structure.parents[i]
-        return Variable(name, self.structure.values[i], parents, table=self.tables[i])
+        is_noise = name in self.structure.noise
+        return Variable(name, self.structure.values[i], parents, table=self.tables[i], is_noise=is_noise)
 
     # ------------------------------------------------------------------------------------------------------- answers
 
@@ -369,7 +371,7 @@ class CausalModel(AbstractEffects):
             asked: a name or several, in order; not a set.
             do: the variables intervened on, likewise.
             see: the variables conditioned on, likewise.
-            latent: the variables that cannot be observed.
+            latent: the variables that cannot be observed, besides those of the graph.
             experiments: the sets of variables that experiments set, as in `ud.identify`; by default observation alone.
 
         Raises:

@@ -274,7 +274,7 @@ class AbstractQuestions(eqx.Module):
         Args:
             asked: a name or several, in order.
             do: values set by intervention, by name.
-            latent: the variables that cannot be observed, besides those that a marginal hides.
+            latent: the variables that cannot be observed, besides those of the graph: noise, or what a marginal hides.
 
         Raises:
             ValueError: as for `ud.causal.bounds`.
