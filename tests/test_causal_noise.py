@@ -90,3 +90,9 @@ def test_noise_stays_noise_in_models_made_from_the_model():
     assert again.graph == shifted.graph == whole.graph == MODEL.graph
     assert MODEL["U_S"].is_noise
     assert not MODEL["S"].is_noise
+
+
+def test_questions_without_numbers_are_asked_of_the_graph():
+    for name in ("d_separated", "paths", "back_door", "front_door", "instruments"):
+        assert not hasattr(MODEL, name)
+        assert hasattr(MODEL.graph, name)

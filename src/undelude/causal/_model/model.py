@@ -10,8 +10,7 @@ from jaxtyping import Array, Float
 
 from undelude._tree import is_concrete
 from undelude.causal._expressions.notation import written_query
-from undelude.causal._graphs import graph
-from undelude.causal._graphs.graph import Paths
+from undelude.causal._graphs.graph import topological_order
 from undelude.causal._identifying.estimand import Estimand
 from undelude.causal._identifying.identification import identify
 from undelude.causal._identifying.positivity import undefined
@@ -82,7 +81,7 @@ class CausalModel(AbstractEffects):
             sizes[v.name] = len(v.values)
         self.tables = tuple(v.table for v in variables)
         parents = {v.name: v.parents for v in variables}
-        graph.topological_order(parents)  # Raises on an unknown parent and on a cycle.
+        topological_order(parents)  # Raises on an unknown parent and on a cycle.
         (latent_names,) = check_names(parents, {"latent": () if latent is None else latent})
         self.structure = Structure(
             tuple(v.values for v in variables),
@@ -305,56 +304,6 @@ class CausalModel(AbstractEffects):
         return CausalModel(new.get(v.name, v) for v in self.variables)
 
     # --------------------------------------------------------------------------------------------------- the graph
-
-    def d_separated(self, a: Names, b: Names, *, see: Names = (), do: Names = ()) -> bool:
-        """Return whether `see` d-separates `a` and `b` in the graph mutilated by `do`.
-
-        Args:
-            a: a name or several.
-            b: a name or several.
-            see: the variables conditioned on.
-            do: the variables intervened on; they are conditioned on too, except variables in `a` or `b`.
-
-        Raises:
-            ValueError: an unknown name; a name in two of `a`, `b` and `see`.
-
-        >>> import undelude as ud
-        >>> frog = ud.tasks.prize_or_frog().causal_model()
-        >>> frog.d_separated("Theta", "A_1"), frog.d_separated("Theta", "A_1", do="A_1")
-        (False, True)
-        """
-        return graph.d_separated(self.graph, as_names(a), as_names(b), see=as_names(see), do=as_names(do))
-
-    def paths(self, a: str, b: str, *, see: Names = (), do: Names = ()) -> Paths:
-        """Yield the paths between `a` and `b` in the graph mutilated by `do`, and the nodes that block each.
-
-        Args:
-            a: a name.
-            b: a name.
-            see: the variables conditioned on.
-            do: the variables intervened on; they are conditioned on too, except `a` and `b`.
-
-        Raises:
-            ValueError: an unknown name; a name in two of `a`, `b` and `see`.
-        """
-        return graph.paths(self.graph, a, b, see=as_names(see), do=as_names(do))
-
-    def back_door(self, a: str, o: str, *, latent: Names = (), limit: int | None = None) -> tuple[frozenset[str], ...]:
-        """Return the minimal sets Z with `P(o | do(a)) = sum_z P(o | a, z) P(z)` (Pearl 2009, Definition 3.3.1).
-
-        Args:
-            a: the variable intervened on.
-            o: the outcome.
-            latent: variables that cannot be observed, and so not be adjusted for.
-            limit: the largest number of sets, nearest to `a` first; there can be exponentially many.
-
-        Returns:
-            All minimal sets; `()` if there is none, `(frozenset(),)` if the empty set is one.
-
-        Raises:
-            ValueError: an unknown name, a name in two roles.
-        """
-        return self.graph.back_door(a, o, latent=as_names(latent), limit=limit)
 
     def identify(
         self,
