@@ -384,7 +384,7 @@ def test_wrong_type_raises(frog: ud.CausalModel):
     with pytest.raises(TypeError, match=r"model\.graph"):
         ud.identify(frog, "O", do="A")
     for a, b in ((("A", "Theta"), "O"), ("A", ("O", "Theta")), ((), "O")):
-        with pytest.raises(ValueError, match="back_door takes one name"):
+        with pytest.raises(ValueError, match="back_door takes one cause"):
             frog.graph.back_door(a, b)
         with pytest.raises(ValueError, match="paths takes one name"):
             frog.graph.paths(a, b)

@@ -14,12 +14,12 @@ from undelude.causal._names import Names
 
 @dataclass(frozen=True, repr=False)
 class Estimand:
-    """An expression for `P(outcome | do, see)` in the distribution of the observed variables, or in experiments.
+    """An expression for `P(asked | do, see)` in the distribution of the observed variables, or in experiments.
 
     It is valid under positivity: every event that it conditions on has a positive probability.
 
     Attributes:
-        outcome: the variables asked.
+        asked: the variables asked.
         do: the variables intervened on.
         see: the variables conditioned on.
         expression: sums, products and fractions of probabilities of observed variables.
@@ -33,7 +33,7 @@ class Estimand:
     Estimand: P(O | do(A)) = sum_M P(M | A) sum_A' P(O | A', M) P(A')
     """
 
-    outcome: tuple[str, ...]
+    asked: tuple[str, ...]
     do: tuple[str, ...]
     see: tuple[str, ...]
     expression: Expression
@@ -44,24 +44,24 @@ class Estimand:
     @property
     def free(self) -> tuple[str, ...]:
         """Free variables of the expression that are not in the query: by the graph, their values do not matter."""
-        return tuple(x for x in self.order if x in free(self.expression) - {*self.outcome, *self.do, *self.see})
+        return tuple(x for x in self.order if x in free(self.expression) - {*self.asked, *self.do, *self.see})
 
     @property
     def names(self) -> tuple[str, ...]:
         """The variables that `evaluate` needs an axis for, causes first."""
-        needed = free(self.expression, bound=True) | {*self.outcome, *self.do, *self.see}
+        needed = free(self.expression, bound=True) | {*self.asked, *self.do, *self.see}
         return tuple(x for x in self.order if x in needed)
 
     @property
     def _names(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
         """Return the names in order, those that come first among conditions, and those without a prime."""
-        return self.order, self.do, (*self.outcome, *self.do, *self.see, *self.free)
+        return self.order, self.do, (*self.asked, *self.do, *self.see, *self.free)
 
     def __str__(self) -> str:
         return Text(*self._names).show(self.expression)
 
     def __repr__(self) -> str:
-        return f"Estimand: {written_query(self.outcome, self.do, self.see)} = {self}"
+        return f"Estimand: {written_query(self.asked, self.do, self.see)} = {self}"
 
     def latex(self) -> str:
         r"""Return the expression in LaTeX, for math mode.
@@ -74,7 +74,7 @@ class Estimand:
 
     def _repr_latex_(self) -> str:
         """Return the query and the expression as a notebook shows them."""
-        query = Latex(*self._names).query(self.outcome, self.do, self.see)
+        query = Latex(*self._names).query(self.asked, self.do, self.see)
         return rf"$\displaystyle {query} = {self.latex()}$"
 
     @property
@@ -103,7 +103,7 @@ class Estimand:
                 `free` variables are averaged by their observed probability, or evenly if there is no such table.
 
         Returns:
-            Probabilities `[*outcome, *see, *do]`; nan if the estimand conditions on an event without mass.
+            Probabilities `[*asked, *see, *do]`; nan if the estimand conditions on an event without mass.
 
         Raises:
             ValueError: a missing or repeated name, a set of names, axes that do not fit the names, a negative entry,
@@ -130,4 +130,4 @@ class Estimand:
         if self.free:
             # Each value of a free variable gives the same answer, or nan.
             value = evaluation.average(value, frozenset(self.free))
-        return evaluation.arrange(value, (*self.outcome, *self.see, *self.do))
+        return evaluation.arrange(value, (*self.asked, *self.see, *self.do))

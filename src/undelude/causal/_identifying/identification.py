@@ -34,26 +34,26 @@ from undelude.causal._names import AnyGraph, Names, Parents, as_graph, as_latent
 # Variables of a graph for which a refusal says what would help.
 MOST_TRIED = 20
 # Clause of a message.
-ORDER = "the axes of `Estimand.evaluate` follow the order of outcome, see and do"
+ORDER = "the axes of `Estimand.evaluate` follow the order of asked, see and do"
 
 
 def identify(
     graph: AnyGraph,
-    outcome: Names,
+    asked: Names,
     *,
     do: Names = (),
     see: Names = (),
     latent: Names = (),
     experiments: Iterable[Names] | None = None,
 ) -> Estimand:
-    """Express `P(outcome | do, see)` in the distribution of the observed variables, by ID and IDC.
+    """Express `P(asked | do, see)` in the distribution of the observed variables, by ID and IDC.
 
     The expression is exact under positivity: every value of an observed variable has a positive probability, given any
     values of its causes. With `experiments`, the expression is in the distributions of these (gID).
 
     Args:
         graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
-        outcome: the variables asked, a name or several; not a set, as their order is that of the axes of an evaluation.
+        asked: the variables asked, a name or several; not a set, as their order is that of the axes of an evaluation.
         do: the variables intervened on, likewise.
         see: the variables conditioned on, after the intervention, likewise.
         latent: the variables that cannot be observed, besides those of a `ud.Graph`; all others can.
@@ -79,10 +79,10 @@ def identify(
     P(O | do(Z), A)
     """
     latent, graph = as_latent(graph, latent), as_graph(graph)
-    outcome, do, see = (as_names(names, order=ORDER) for names in (outcome, do, see))
-    asked, done, seen, hidden = check_names(graph, {"asked": outcome, "done": do, "seen": see, "latent": latent})
+    asked, do, see = (as_names(names, order=ORDER) for names in (asked, do, see))
+    asked, done, seen, hidden = check_names(graph, {"asked": asked, "done": do, "seen": see, "latent": latent})
     if not asked:
-        raise ValueError("nothing is asked; name at least one outcome.")
+        raise ValueError("nothing is asked; name at least one variable.")
     known = as_experiments(graph, hidden, experiments)
     record = Record([name for name in topological_order(graph) if name not in hidden])
     query = Query(asked, done, seen)

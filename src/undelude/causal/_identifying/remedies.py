@@ -39,7 +39,7 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 def remedies(
-    graph: AnyGraph, outcome: Names, *, do: Names = (), see: Names = (), latent: Names = (), limit: int = 1000
+    graph: AnyGraph, asked: Names, *, do: Names = (), see: Names = (), latent: Names = (), limit: int = 1000
 ) -> Remedies:
     """Return the smallest further sets to observe, or to set in an experiment, that would identify an effect.
 
@@ -47,7 +47,7 @@ def remedies(
 
     Args:
         graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
-        outcome: the variables asked, as in `identify`.
+        asked: the variables asked, as in `identify`.
         do: the variables intervened on, likewise.
         see: the variables conditioned on, likewise.
         latent: the variables that cannot be observed so far, besides those of a `ud.Graph`.
@@ -61,10 +61,10 @@ def remedies(
     set A: P(O | do(A))
     """
     latent, graph = as_latent(graph, latent), as_graph(graph)
-    outcome, do, see = (as_names(names, order=ORDER) for names in (outcome, do, see))
-    asked, done, seen, hidden = check_names(graph, {"asked": outcome, "done": do, "seen": see, "latent": latent})
+    asked, do, see = (as_names(names, order=ORDER) for names in (asked, do, see))
+    asked, done, seen, hidden = check_names(graph, {"asked": asked, "done": do, "seen": see, "latent": latent})
     if not asked:
-        raise ValueError("nothing is asked; name at least one outcome.")
+        raise ValueError("nothing is asked; name at least one variable.")
     if limit < 1:
         raise ValueError(f"limit must be at least 1, not {limit}.")
     query, causes = Query(asked, done, seen), ancestors(graph, (*asked, *seen))

@@ -248,7 +248,7 @@ class CausalModel(AbstractEffects):
     def _check_positivity(self, estimand: Estimand, fixed: Mapping[str, int]) -> None:
         """Raise `ValueError` if the estimand conditions on an event without probability at the values `fixed`."""
         if undefined(self.graph, [np.asarray(table) for table in self.tables], estimand, fixed):
-            query = written_query(estimand.outcome, estimand.do, estimand.see)
+            query = written_query(estimand.asked, estimand.do, estimand.see)
             raise ValueError(
                 f"the marginal does not determine {query} at these values: the estimand {estimand} conditions on an "
                 "event without probability (positivity)."
