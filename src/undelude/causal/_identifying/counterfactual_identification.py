@@ -9,7 +9,7 @@ with the conjunction (Correa, Lee & Bareinboim, NeurIPS 2021, whose algorithms a
 import operator
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from undelude.causal._expressions.derivation import Record
 from undelude.causal._expressions.expression import (
@@ -145,32 +145,33 @@ def _place(name: str, value: Hashable, sizes: Mapping[str, int], values: Mapping
 
 def identify_counterfactual(
     graph: AnyGraph,
-    asked: Worlds,
+    events: Worlds,
     *,
     do: Values | None = None,
     given: Worlds | None = None,
     given_do: Values | None = None,
     latent: Names = (),
-    experiments: Iterable[Names] | None = None,
+    experiments: Iterable[Names] | Literal["all"] = "all",
 ) -> CounterfactualEstimand:
-    """Express `P(asked under do | given, given_do)` in the distributions of experiments, by ID* and IDC*.
+    """Express `P(events under do | given, given_do)` in the distributions of experiments, by ID* and IDC*.
 
     The answer is exact under positivity, in every model of the graph. A refusal says that no expression serves for
     variables with any number of values. (For a binary cause, some differences of probabilities serve all the same.)
 
     Args:
         graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
-        asked: values by name, in the world in which `do` is done; or a list of `(values, do)`, one for each world.
+        events: the values asked about, by name, in the world in which `do` is done; or a list of `(values, do)`, one
+            for each world.
         do: values set by intervention in the world asked about, by name.
         given: values seen, in the world in which `given_do` is done; or a list of `(values, do)`.
         given_do: values set by intervention in the world that was seen, by name.
         latent: the variables that cannot be observed, besides those of a `ud.Graph`.
-        experiments: the sets of variables that experiments set, `()` for observation, as in `identify`; by default all
-            of them.
+        experiments: `"all"` if any set of variables may be set by an experiment; otherwise the sets that experiments
+            set, `()` for observation, as in `identify`.
 
     Raises:
         ValueError: an unknown name, nothing asked, evidence that no model allows.
-        TypeError: not a graph, values that are not a dict.
+        TypeError: not a graph, values that are not a dict, experiments that are neither `"all"` nor sets.
         NotIdentifiable: no such expression exists; the witness is `conflict`, or `thicket` or `hedge` if an experiment
             is missing.
 
@@ -180,8 +181,13 @@ def identify_counterfactual(
     """
     latent, graph = as_latent(graph, latent), as_graph(graph)
     (hidden,) = check_names(graph, {"latent": latent})
-    known = None if experiments is None else as_experiments(graph, hidden, experiments)
-    claim, evidence = _events(graph, hidden, "asked", asked, do), _events(graph, hidden, "given", given, given_do)
+    if experiments is None or (isinstance(experiments, str) and experiments != "all"):
+        raise TypeError(
+            f"experiments must be \"all\", or a list with the variables of each experiment, such as ['Z', ()], not "
+            f"{experiments!r:.99}; [()] is observation alone."
+        )
+    known = None if isinstance(experiments, str) else as_experiments(graph, hidden, experiments)
+    claim, evidence = _events(graph, hidden, "events", events, do), _events(graph, hidden, "given", given, given_do)
     if not claim:
         raise ValueError("nothing is asked; name the value of at least one variable.")
     order = [name for name in topological_order(graph) if name not in hidden]
@@ -218,7 +224,7 @@ def _events(
                 f"world, not {pair!r:.99}."
             )
         values, done = pair
-        check_names(graph, {"latent": hidden, role: tuple(values)})
+        check_names(graph, {"latent": hidden, "asked" if role == "events" else role: tuple(values)})
         check_names(graph, {"latent": hidden, "done": tuple(done)})
         for value in (*values.values(), *done.values()):
             if not isinstance(value, Hashable):
