@@ -48,6 +48,8 @@ def test_questions_of_the_graph_do_without_noise():
             assert found == expected, (ask, cause, outcome, latent)
         found, expected = (ud.causal.remedies(g, outcome, do=cause, latent=latent) for g in (graph, plain))
         assert str(found) == str(expected)
+        found, expected = (ud.causal.remedies(g, outcome, do=cause, latent=latent, limit=4) for g in (graph, plain))
+        assert (str(found), found.is_complete) == (str(expected), expected.is_complete)
     assert graph.markov_blanket("S") == plain.markov_blanket("S")
     assert graph.c_components() == plain.c_components()
     assert graph.cpdag() == plain.cpdag()
@@ -96,3 +98,14 @@ def test_questions_without_numbers_are_asked_of_the_graph():
     for name in ("d_separated", "paths", "back_door", "front_door", "instruments"):
         assert not hasattr(MODEL, name)
         assert hasattr(MODEL.graph, name)
+
+
+def test_a_refusal_offers_no_noise():
+    bow = [
+        ud.Variable("G", BITS, table=[0.4, 0.6]),
+        *EQUATIONS[1:2],
+        ud.Equation("C", BITS, lambda g, s: g & s, ("G", "S")),
+    ]
+    with pytest.raises(ud.NotIdentifiable, match="Observing G alone would identify it") as caught:
+        ud.CausalModel(bow).identify("C", do="S", latent="G")
+    assert "U_" not in str(caught.value)

@@ -255,47 +255,47 @@ MEDIATION = {"A": (), "M": ("A",), "O": ("A", "M")}
 @pytest.mark.parametrize(
     ("graph", "latent", "arguments", "text"),
     [
-        (FROG, "Theta", {"asked": {"O": 1}, "do": {"A": 0}}, "P(O=1 | do(A=0))"),
-        (FROG, "Theta", {"asked": {"O": 1}, "do": {"A": 0}, "given": {"A": 0}}, "P(O=1 | A=0)"),  # Consistency.
+        (FROG, "Theta", {"events": {"O": 1}, "do": {"A": 0}}, "P(O=1 | do(A=0))"),
+        (FROG, "Theta", {"events": {"O": 1}, "do": {"A": 0}, "given": {"A": 0}}, "P(O=1 | A=0)"),  # Consistency.
         (
             FIGURE_9A,
             "U",
-            {"asked": {"Y": 1}, "do": {"X": 1}, "given": [({"X": 0, "D": 0}, {}), ({"Z": 1}, {"D": 0})]},
+            {"events": {"Y": 1}, "do": {"X": 1}, "given": [({"X": 0, "D": 0}, {}), ({"Z": 1}, {"D": 0})]},
             "[sum_W P(X=0, Y=1 | do(W), do(Z=1)) P(W | do(X=1))] / P(X=0)",
         ),
         (
             FRONT_DOOR,
             "U",
-            {"asked": {"O": 1}, "do": {"A": 0}, "given": {"A": 1}},
+            {"events": {"O": 1}, "do": {"A": 0}, "given": {"A": 1}},
             "[sum_M P(A=1, O=1 | do(M)) P(M | do(A=0))] / P(A=1)",
         ),
         (
             FRONT_DOOR,
             "U",
-            {"asked": {"O": 1}, "do": {"A": 0}, "given": {"A": 1}, "experiments": [()]},
+            {"events": {"O": 1}, "do": {"A": 0}, "given": {"A": 1}, "experiments": [()]},
             "sum_M P(O=1 | M, A=1) P(M | A=0)",
         ),
         # The effect of treatment on the treated, adjusted.
         (
             FROG,
             (),
-            {"asked": {"O": 1}, "do": {"A": 0}, "given": {"A": 1}, "experiments": [()]},
+            {"events": {"O": 1}, "do": {"A": 0}, "given": {"A": 1}, "experiments": [()]},
             "sum_Theta P(O=1 | A=0, Theta) P(Theta | A=1)",
         ),
         # The cross-world term of the natural direct effect (Pearl 2001).
         (
             MEDIATION,
             (),
-            {"asked": [({"O": 1}, {"A": 1, "M": 0}), ({"M": 0}, {"A": 0})], "experiments": [()]},
+            {"events": [({"O": 1}, {"A": 1, "M": 0}), ({"M": 0}, {"A": 0})], "experiments": [()]},
             "P(O=1 | M=0, A=1) P(M=0 | A=0)",
         ),
         # Effectiveness and composition: 1, and 0.
-        (FROG, "Theta", {"asked": {"A": 1}, "do": {"A": 1}}, "1"),
-        (FROG, "Theta", {"asked": {"A": 1}, "do": {"A": 0}}, "0"),
-        (FROG, "Theta", {"asked": [({"O": 1}, {"A": 1}), ({"O": 0}, {"A": 1})]}, "0"),
-        (FROG, "Theta", {"asked": {"O": 0}, "do": {"A": 1}, "given": {"A": 1, "O": 1}}, "0"),
+        (FROG, "Theta", {"events": {"A": 1}, "do": {"A": 1}}, "1"),
+        (FROG, "Theta", {"events": {"A": 1}, "do": {"A": 0}}, "0"),
+        (FROG, "Theta", {"events": [({"O": 1}, {"A": 1}), ({"O": 0}, {"A": 1})]}, "0"),
+        (FROG, "Theta", {"events": {"O": 0}, "do": {"A": 1}, "given": {"A": 1, "O": 1}}, "0"),
         # O does not cause A, so that A is the same in both worlds.
-        (FROG, "Theta", {"asked": {"A": 1}, "do": {"O": 0}, "given": {"A": 1}}, "1"),
+        (FROG, "Theta", {"events": {"A": 1}, "do": {"O": 0}, "given": {"A": 1}}, "1"),
     ],
 )
 def test_estimands_are_those_of_the_literature(graph, latent, arguments, text):

@@ -3,12 +3,14 @@
 import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import combinations, pairwise
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
+import undelude as ud
 from undelude.causal._expressions.expression import Fraction, Probability, Product, Sum, fraction, product, sum_over
 from undelude.causal._identifying.estimand import Estimand
 from undelude.causal._identifying.hedge import Hedge, NotIdentifiable
@@ -598,3 +600,22 @@ def test_invalid_query_raises(arguments, message):
 def test_cycle_raises():
     with pytest.raises(ValueError, match="A -> O -> A"):
         identify({"A": ("O",), "O": ("A",)}, "O", do="A")
+
+
+def test_one_reader_of_questions():
+    """`identify` and `remedies` refuse the same questions with the same words."""
+    wrong = [
+        {"asked": ()},
+        {"asked": "X"},
+        {"asked": "O", "do": "O"},
+        {"asked": {"O", "A"}},
+        {"asked": "O", "see": {"A"}},
+    ]
+    graph = ud.Graph(FROG)
+    for arguments in wrong:
+        messages = set()
+        for ask in (partial(identify, graph), partial(ud.causal.remedies, graph), graph.identify):
+            with pytest.raises(ValueError, match=r"\.$") as caught:
+                ask(**arguments)
+            messages.add(str(caught.value))
+        assert len(messages) == 1, messages

@@ -17,14 +17,14 @@ from undelude.causal._expressions.expression import (
     Probability,
     fraction,
     free,
-    probabilities,
     product,
     renamed,
     sum_over,
 )
-from undelude.causal._expressions.notation import Latex, Text
-from undelude.causal._expressions.tables import Evaluation, Joint, read_tables
+from undelude.causal._expressions.notation import Text
+from undelude.causal._expressions.tables import Evaluation, Joint
 from undelude.causal._graphs.graph import latent_projection, topological_order
+from undelude.causal._identifying.abstract_estimand import AbstractEstimand, needed_tables
 from undelude.causal._identifying.counterfactual_graph import (
     CounterfactualGraph,
     Event,
@@ -38,6 +38,7 @@ from undelude.causal._identifying.experiments import Experiment, NoExperiment
 from undelude.causal._identifying.hedge import Conflict, NotIdentifiable
 from undelude.causal._identifying.id_algorithm import Failure
 from undelude.causal._identifying.identification import as_experiments, express, refusal
+from undelude.causal._identifying.question import Question
 from undelude.causal._names import AnyGraph, Names, Parents, as_graph, as_latent, check_names, listed
 from undelude.causal._variables.answer import Answer
 
@@ -48,7 +49,7 @@ Worlds = Values | Iterable[tuple[Values, Values]]
 
 
 @dataclass(frozen=True, repr=False)
-class CounterfactualEstimand:
+class CounterfactualEstimand(AbstractEstimand):
     """The probability of a counterfactual as an expression in distributions of experiments.
 
     Attributes:
@@ -65,32 +66,22 @@ class CounterfactualEstimand:
     fixed: Mapping[str, Hashable]
     order: tuple[str, ...]
 
-    def __str__(self) -> str:
-        return "0" if self.expression is None else Text(self.order, top=self._top).show(self.expression)
+    def _shown(self, notation: type[Text]) -> str:
+        if self.expression is None:
+            return "0"
+        return notation(self.order, top=free(self.expression)).show(self.expression)
 
     def __repr__(self) -> str:
         return f"CounterfactualEstimand: {self.query} = {self}"
-
-    def latex(self) -> str:
-        """Return the expression in LaTeX, for math mode."""
-        return "0" if self.expression is None else Latex(self.order, top=self._top).show(self.expression)
 
     def _repr_latex_(self) -> str:
         return rf"$\displaystyle {self.latex()}$"
 
     @property
-    def _top(self) -> frozenset[str]:
-        return frozenset() if self.expression is None else free(self.expression)
-
-    @property
     def experiments(self) -> dict[tuple[str, ...], tuple[str, ...]]:
         """The variables that each experiment sets, `()` for observation, and those that its table needs an axis for."""
-        found: dict[frozenset[str], frozenset[str]] = {}
-        for x in () if self.expression is None else probabilities(self.expression):
-            done, names = (frozenset(self.symbols[symbol] for symbol in part) for part in (x.do, free(x)))
-            found[done] = found.get(done, done) | names
-        order = dict.fromkeys(self.symbols[symbol] for symbol in self.order)
-        return {tuple(x for x in order if x in a): tuple(x for x in order if x in b) for a, b in found.items()}
+        variables = tuple(dict.fromkeys(self.symbols[symbol] for symbol in self.order))
+        return needed_tables(self.expression, variables, self.symbols.__getitem__)
 
     def evaluate(
         self, joint: Joint, names: Names | None = None, *, values: Mapping[str, Sequence[Hashable]] | None = None
@@ -109,13 +100,7 @@ class CounterfactualEstimand:
         """
         if self.expression is None:
             return 0.0
-        tables = read_tables(joint, names, {})
-        for done, needed in self.experiments.items():
-            if frozenset(done) not in tables:
-                query = Text(needed).query([x for x in needed if x not in done], done, ())
-                raise ValueError(f"joint has no table of {query}, which the estimand needs: {self}.")
-            if missing := [x for x in needed if x not in tables[frozenset(done)].names]:
-                raise ValueError(f"joint has no axis for {', '.join(missing)}, which the estimand needs: {self}.")
+        tables = self._tables(joint, names, {})
         sizes = {x: n for table in tables.values() for x, n in zip(table.names, table.values.shape, strict=True)}
         known = _values_of(joint) | {**(values or {})}
         places = {x: _place(self.symbols[x], value, sizes, known) for x, value in self.fixed.items()}
@@ -333,7 +318,8 @@ class _Writer:
         except (Failure, NoExperiment) as failure:
             order = self.found.order
             asked, set_to = (tuple(name for name in order if name in part) for part in (y, done))
-            raise refusal(failure, self.graph, self.hidden, (asked, set_to, ()), record, about=self.query) from None
+            question = Question(self.graph, asked, set_to, (), self.hidden)
+            raise refusal(failure, question, record, about=self.query) from None
         return renamed(expression, symbols)
 
     def _refusal(self, factor: Factor, found: Mapping[str, set[Term]]) -> NotIdentifiable:

@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from undelude.causal._expressions.derivation import Derivation
-from undelude.causal._expressions.expression import Expression, free, probabilities
+from undelude.causal._expressions.expression import Expression, free
 from undelude.causal._expressions.notation import Latex, Text, written_query
-from undelude.causal._expressions.tables import Evaluation, Joint, read_tables
+from undelude.causal._expressions.tables import Evaluation, Joint
+from undelude.causal._identifying.abstract_estimand import AbstractEstimand, check_axes, needed_tables
 from undelude.causal._names import Names
 
 
 @dataclass(frozen=True, repr=False)
-class Estimand:
+class Estimand(AbstractEstimand):
     """An expression for `P(asked | do, see)` in the distribution of the observed variables, or in experiments.
 
     It is valid under positivity: every event that it conditions on has a positive probability.
@@ -57,20 +58,11 @@ class Estimand:
         """Return the names in order, those that come first among conditions, and those without a prime."""
         return self.order, self.do, (*self.asked, *self.do, *self.see, *self.free)
 
-    def __str__(self) -> str:
-        return Text(*self._names).show(self.expression)
+    def _shown(self, notation: type[Text]) -> str:
+        return notation(*self._names).show(self.expression)
 
     def __repr__(self) -> str:
         return f"Estimand: {written_query(self.asked, self.do, self.see)} = {self}"
-
-    def latex(self) -> str:
-        r"""Return the expression in LaTeX, for math mode.
-
-        >>> from undelude import identify
-        >>> print(identify({"Z": (), "A": ("Z",), "O": ("A", "Z")}, "O", do="A").latex())
-        \sum_{Z} P(O \mid A, Z) \, P(Z)
-        """
-        return Latex(*self._names).show(self.expression)
 
     def _repr_latex_(self) -> str:
         """Return the query and the expression as a notebook shows them."""
@@ -80,13 +72,7 @@ class Estimand:
     @property
     def experiments(self) -> dict[tuple[str, ...], tuple[str, ...]]:
         """The variables that each experiment sets, `()` for observation, and those that its table needs an axis for."""
-        found: dict[frozenset[str], frozenset[str]] = {}
-        for x in probabilities(self.expression):
-            found[x.do] = found.get(x.do, x.do) | free(x)
-        return {self._in_order(do): self._in_order(names) for do, names in found.items()}
-
-    def _in_order(self, names: frozenset[str]) -> tuple[str, ...]:
-        return tuple(x for x in self.order if x in names)
+        return needed_tables(self.expression, self.order, str)
 
     def evaluate(self, joint: Joint, names: Names | None = None) -> np.ndarray:
         """Evaluate the estimand in a distribution of the observed variables, or in those of several experiments.
@@ -113,19 +99,8 @@ class Estimand:
         >>> identify({"A": (), "O": ("A",)}, "O", do="A").evaluate([[3, 1], [1, 1]], ("A", "O")).tolist()
         [[0.75, 0.5], [0.25, 0.5]]
         """
-        tables = read_tables(joint, names, self.sizes)
-        for done, needed in self.experiments.items():
-            query = Text(self.order).query(needed, done, ()) if done else "the observed distribution"
-            if frozenset(done) not in tables:
-                raise ValueError(
-                    f"joint has no table of {query}, which the estimand needs: {self}. Give evaluate a dict, such as "
-                    "{'Z': (table, ('Z', 'A', 'O')), (): (observed, ('Z', 'A', 'O'))}."
-                )
-            if missing := [x for x in needed if x not in tables[frozenset(done)].names]:
-                raise ValueError(f"joint has no axis for {', '.join(missing)}, which the estimand needs: {self}.")
-        evaluation = Evaluation(tables)
-        if missing := [x for x in self.names if x not in evaluation.axis]:
-            raise ValueError(f"joint has no axis for {', '.join(missing)}, which the estimand needs: {self}.")
+        evaluation = Evaluation(self._tables(joint, names, self.sizes))
+        check_axes(self, self.names, tuple(evaluation.axis))
         value = evaluation.value(self.expression)
         if self.free:
             # Each value of a free variable gives the same answer, or nan.
