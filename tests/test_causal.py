@@ -248,7 +248,7 @@ def test_marginal_of_prize_or_frog(frog: ud.CausalModel):
             call()
         assert error.value.hedge.forest == {"A", "O"}
         assert error.value.hedge.subforest == {"O"}
-    assert marginal.back_door("A", "O") == ()
+    assert marginal.graph.back_door("A", "O") == ()
     with pytest.raises(ValueError, match="Theta is latent"):
         marginal.query("Theta")
 
@@ -384,10 +384,10 @@ def test_wrong_type_raises(frog: ud.CausalModel):
     with pytest.raises(TypeError, match=r"model\.graph"):
         ud.identify(frog, "O", do="A")
     for a, b in ((("A", "Theta"), "O"), ("A", ("O", "Theta")), ((), "O")):
-        with pytest.raises(ValueError, match="back_door takes one name"):
-            frog.back_door(a, b)
+        with pytest.raises(ValueError, match="back_door takes one cause"):
+            frog.graph.back_door(a, b)
         with pytest.raises(ValueError, match="paths takes one name"):
-            frog.paths(a, b)
+            frog.graph.paths(a, b)
     with pytest.raises(TypeError, match="the value of A is traced"):
         jax.jit(lambda a: frog.query("O", see={"A": a}))(1)
     with pytest.raises(ValueError, match="leading axes"):

@@ -11,7 +11,7 @@ import pytest
 
 import undelude as ud
 from causal_oracle import random_model
-from undelude.causal import from_pgmpy, from_pyagrum, sample, to_networkx, to_pgmpy, to_pyagrum
+from undelude.causal import from_pgmpy, from_pyagrum, sample, to_pgmpy, to_pyagrum
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # pgmpy deprecates parts of itself as it is imported
@@ -76,7 +76,7 @@ def test_pgmpy_answers_as_we_do(model, tmp_path):
 
 
 def test_graph_of_networkx_separates_as_ours():
-    graph = to_networkx(MIXED)
+    graph = MIXED.graph.to_networkx()
     assert {name: tuple(graph.predecessors(name)) for name in graph} == {
         "Place": (), "Light": ("Place",), "Count": ("Light", "Place")
     }  # fmt: skip
@@ -110,7 +110,7 @@ def test_wrong_objects_are_named():
 def test_missing_package_says_how_it_is_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "networkx", None)
     with pytest.raises(ModuleNotFoundError, match=r"networkx is not installed: .*\[networks\]"):
-        to_networkx(MIXED)
+        MIXED.graph.to_networkx()
 
 
 NETWORKS = sorted(

@@ -79,7 +79,7 @@ class Asked(NamedTuple):
     def names(self) -> tuple[str, ...]:
         return tuple(x for x in self.graph if x not in self.latent)
 
-    def answer(self, experiments=None):
+    def answer(self, experiments="all"):
         try:
             return identify_counterfactual(
                 self.graph, self.claim, given=self.given, latent=self.latent, experiments=experiments
@@ -255,47 +255,47 @@ MEDIATION = {"A": (), "M": ("A",), "O": ("A", "M")}
 @pytest.mark.parametrize(
     ("graph", "latent", "arguments", "text"),
     [
-        (FROG, "Theta", {"asked": {"O": 1}, "do": {"A": 0}}, "P(O=1 | do(A=0))"),
-        (FROG, "Theta", {"asked": {"O": 1}, "do": {"A": 0}, "given": {"A": 0}}, "P(O=1 | A=0)"),  # Consistency.
+        (FROG, "Theta", {"events": {"O": 1}, "do": {"A": 0}}, "P(O=1 | do(A=0))"),
+        (FROG, "Theta", {"events": {"O": 1}, "do": {"A": 0}, "given": {"A": 0}}, "P(O=1 | A=0)"),  # Consistency.
         (
             FIGURE_9A,
             "U",
-            {"asked": {"Y": 1}, "do": {"X": 1}, "given": [({"X": 0, "D": 0}, {}), ({"Z": 1}, {"D": 0})]},
+            {"events": {"Y": 1}, "do": {"X": 1}, "given": [({"X": 0, "D": 0}, {}), ({"Z": 1}, {"D": 0})]},
             "[sum_W P(X=0, Y=1 | do(W), do(Z=1)) P(W | do(X=1))] / P(X=0)",
         ),
         (
             FRONT_DOOR,
             "U",
-            {"asked": {"O": 1}, "do": {"A": 0}, "given": {"A": 1}},
+            {"events": {"O": 1}, "do": {"A": 0}, "given": {"A": 1}},
             "[sum_M P(A=1, O=1 | do(M)) P(M | do(A=0))] / P(A=1)",
         ),
         (
             FRONT_DOOR,
             "U",
-            {"asked": {"O": 1}, "do": {"A": 0}, "given": {"A": 1}, "experiments": [()]},
+            {"events": {"O": 1}, "do": {"A": 0}, "given": {"A": 1}, "experiments": [()]},
             "sum_M P(O=1 | M, A=1) P(M | A=0)",
         ),
         # The effect of treatment on the treated, adjusted.
         (
             FROG,
             (),
-            {"asked": {"O": 1}, "do": {"A": 0}, "given": {"A": 1}, "experiments": [()]},
+            {"events": {"O": 1}, "do": {"A": 0}, "given": {"A": 1}, "experiments": [()]},
             "sum_Theta P(O=1 | A=0, Theta) P(Theta | A=1)",
         ),
         # The cross-world term of the natural direct effect (Pearl 2001).
         (
             MEDIATION,
             (),
-            {"asked": [({"O": 1}, {"A": 1, "M": 0}), ({"M": 0}, {"A": 0})], "experiments": [()]},
+            {"events": [({"O": 1}, {"A": 1, "M": 0}), ({"M": 0}, {"A": 0})], "experiments": [()]},
             "P(O=1 | M=0, A=1) P(M=0 | A=0)",
         ),
         # Effectiveness and composition: 1, and 0.
-        (FROG, "Theta", {"asked": {"A": 1}, "do": {"A": 1}}, "1"),
-        (FROG, "Theta", {"asked": {"A": 1}, "do": {"A": 0}}, "0"),
-        (FROG, "Theta", {"asked": [({"O": 1}, {"A": 1}), ({"O": 0}, {"A": 1})]}, "0"),
-        (FROG, "Theta", {"asked": {"O": 0}, "do": {"A": 1}, "given": {"A": 1, "O": 1}}, "0"),
+        (FROG, "Theta", {"events": {"A": 1}, "do": {"A": 1}}, "1"),
+        (FROG, "Theta", {"events": {"A": 1}, "do": {"A": 0}}, "0"),
+        (FROG, "Theta", {"events": [({"O": 1}, {"A": 1}), ({"O": 0}, {"A": 1})]}, "0"),
+        (FROG, "Theta", {"events": {"O": 0}, "do": {"A": 1}, "given": {"A": 1, "O": 1}}, "0"),
         # O does not cause A, so that A is the same in both worlds.
-        (FROG, "Theta", {"asked": {"A": 1}, "do": {"O": 0}, "given": {"A": 1}}, "1"),
+        (FROG, "Theta", {"events": {"A": 1}, "do": {"O": 0}, "given": {"A": 1}}, "1"),
     ],
 )
 def test_estimands_are_those_of_the_literature(graph, latent, arguments, text):
@@ -329,6 +329,13 @@ def test_a_missing_experiment_is_named():
         identify_counterfactual(graph, {"O": 1}, **arguments)
 
 
+def test_all_experiments_are_the_default():
+    question = {"do": {"A": 0}, "given": {"A": 1}, "latent": "U"}
+    answer = identify_counterfactual(FRONT_DOOR, {"O": 1}, **question)
+    assert answer == identify_counterfactual(FRONT_DOOR, {"O": 1}, **question, experiments="all")
+    assert ("M",) in answer.experiments
+
+
 def test_evaluate_takes_values_of_a_model():
     """The case of treatment and recovery of the page on causal models, by its own functions."""
     frog = ud.tasks.prize_or_frog().causal_model(num_rounds=1)
@@ -360,14 +367,15 @@ def test_latex_of_a_counterfactual():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"asked": "O"}, TypeError, "asked must be a dict of values by name"),
-        ({"asked": {}}, ValueError, "nothing is asked"),
-        ({"asked": {"B": 1}}, ValueError, "'B' is not in the graph"),
-        ({"asked": {"Theta": 1}}, ValueError, "Theta is both latent and asked"),
-        ({"asked": {"O": 1}, "do": {"Theta": 1}}, ValueError, "Theta is both latent and done"),
-        ({"asked": [({"O": 1}, {"A": 1})], "do": {"A": 1}}, ValueError, "asked lists several worlds"),
-        ({"asked": {"O": 1}, "given": [({"A": 1}, {"A": 0})]}, ValueError, "impossible evidence: no model allows A=1"),
-        ({"asked": {"O": 1}, "experiments": "A"}, TypeError, "a list with the variables of each experiment"),
+        ({"events": "O"}, TypeError, "events must be a dict of values by name"),
+        ({"events": {}}, ValueError, "nothing is asked"),
+        ({"events": {"B": 1}}, ValueError, "'B' is not in the graph"),
+        ({"events": {"Theta": 1}}, ValueError, "Theta is both latent and asked"),
+        ({"events": {"O": 1}, "do": {"Theta": 1}}, ValueError, "Theta is both latent and done"),
+        ({"events": [({"O": 1}, {"A": 1})], "do": {"A": 1}}, ValueError, "events lists several worlds"),
+        ({"events": {"O": 1}, "given": [({"A": 1}, {"A": 0})]}, ValueError, "impossible evidence: no model allows A=1"),
+        ({"events": {"O": 1}, "experiments": "A"}, TypeError, "a list with the variables of each experiment"),
+        ({"events": {"O": 1}, "experiments": None}, TypeError, 'must be "all", or a list'),
     ],
 )
 def test_wrong_counterfactuals_raise(arguments, error, message):

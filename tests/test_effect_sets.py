@@ -295,12 +295,12 @@ def test_exponentially_many_sets_stop_at_the_limit():
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda g: g.adjustment_sets("A", ()), "nothing is asked"),
-        (lambda g: g.front_door((), "O"), "nothing is done"),
-        (lambda g: g.adjustment_sets("A", "A"), "A is both done and asked"),
-        (lambda g: g.front_door("A", "O", latent="O"), "O is both asked and latent"),
+        (lambda g: g.adjustment_sets("A", ()), "no outcome is named"),
+        (lambda g: g.front_door((), "O"), "no cause is named"),
+        (lambda g: g.adjustment_sets("A", "A"), "A is both the cause and the outcome"),
+        (lambda g: g.front_door("A", "O", latent="O"), "O is both the outcome and latent"),
         (lambda g: g.instruments("A", "X"), "'X' is not in the graph"),
-        (lambda g: g.instruments(("A", "M"), "O"), "one name on either side"),
+        (lambda g: g.instruments(("A", "M"), "O"), "one cause and one outcome"),
         (lambda g: g.back_door(("A", "M"), "O"), "adjustment_sets takes several"),
         (lambda g: g.back_door("A", "O", limit=0), "limit must be at least 1"),
         (lambda g: g.front_door("A", "O", limit=0), "limit must be at least 1"),

@@ -263,7 +263,7 @@ def test_values_that_no_experiment_set_are_left_out_of_an_average():
 @pytest.mark.parametrize(
     ("joint", "names", "message"),
     [
-        ({"A": ([[1, 1], [1, 1]], ("A", "O"))}, None, r"no table of P\(Z, A, O \| do\(Z\)\)"),
+        ({"A": ([[1, 1], [1, 1]], ("A", "O"))}, None, r"no table of P\(A, O \| do\(Z\)\)"),
         ({"Z": (np.ones((2, 2)), ("A", "O"))}, None, r"joint of do\(Z\) has no axis for Z, which the experiment sets"),
         ({"Z": (np.ones((2, 2)), ("Z", "O"))}, None, "no axis for A"),
         ({"Z": np.ones((2, 2, 2))}, None, "must be a table and its names"),
@@ -271,7 +271,7 @@ def test_values_that_no_experiment_set_are_left_out_of_an_average():
         ({"Z": (np.zeros((2, 2, 2)), ("Z", "A", "O"))}, None, r"joint of do\(Z\) must hold .* not all zero"),
         ({"Z": (np.ones((2, 2, 2)), ("Z", "A", "O")), (): (np.ones(3), "A")}, None, "A has length 3, but A has 2"),
         ({"Z": (np.ones((2, 2, 2)), ("Z", "A", "O")), ("Z",): (np.ones(2), "Z")}, None, "is given twice"),
-        (np.ones((2, 2, 2)), ("Z", "A", "O"), r"no table of P\(Z, A, O \| do\(Z\)\)"),
+        (np.ones((2, 2, 2)), ("Z", "A", "O"), r"no table of P\(A, O \| do\(Z\)\)"),
         (np.ones((2, 2, 2)), None, "names is missing"),
     ],
 )

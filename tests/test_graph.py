@@ -395,8 +395,8 @@ def test_unknown_parent_raises():
         (lambda: d_separated(FROG, "A", "O", see="O"), "O is both on the other side and seen"),
         (lambda: paths(FROG, "A", "A"), "A is both on the one side and on the other side"),
         (lambda: paths(FROG, "A", "O", see=("A",)), "A is both on the one side and seen"),
-        (lambda: back_door(FROG, "A", "A"), "A is both done and asked"),
-        (lambda: back_door(FROG, "A", "O", latent=("A",)), "A is both done and latent"),
+        (lambda: back_door(FROG, "A", "A"), "A is both the cause and the outcome"),
+        (lambda: back_door(FROG, "A", "O", latent=("A",)), "A is both the cause and latent"),
         (lambda: back_door(FROG, "A", "O", limit=0), "limit"),
     ],
 )

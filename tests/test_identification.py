@@ -3,12 +3,14 @@
 import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import combinations, pairwise
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
+import undelude as ud
 from undelude.causal._expressions.expression import Fraction, Probability, Product, Sum, fraction, product, sum_over
 from undelude.causal._identifying.estimand import Estimand
 from undelude.causal._identifying.hedge import Hedge, NotIdentifiable
@@ -153,9 +155,9 @@ def is_c_forest(
 
 
 def is_hedge(hedge: Hedge, graph: Parents, latent: tuple[str, ...]) -> bool:
-    """Return whether it is a hedge for `P(hedge.outcome | do(hedge.do))` (Shpitser & Pearl 2006, Definition 6)."""
+    """Return whether it is a hedge for `P(hedge.asked | do(hedge.do))` (Shpitser & Pearl 2006, Definition 6)."""
     arrows, pairs = projection(graph, latent)
-    causes = set(hedge.outcome)
+    causes = set(hedge.asked)
     for _ in graph:
         causes |= {x for x, y in arrows if y in causes and y not in hedge.do}
     inner = {(x, y) for x, y in hedge.arrows if x in hedge.subforest}
@@ -196,8 +198,8 @@ def test_estimand_equals_surgery(most_seen):
         if isinstance(answer, NotIdentifiable):
             assert is_hedge(answer.hedge, query.graph, query.latent), (query, answer)
             assert answer.hedge.do >= set(query.x)
-            assert answer.hedge.outcome >= set(query.y)
-            assert answer.hedge.do | answer.hedge.outcome == {*query.x, *query.y, *query.z}
+            assert answer.hedge.asked >= set(query.y)
+            assert answer.hedge.do | answer.hedge.asked == {*query.x, *query.y, *query.z}
         else:
             world = World(query.graph, rng)
             found = answer.evaluate(*world.observed(query))
@@ -280,13 +282,13 @@ def test_idc_is_complete():
         query = random_query(rng, most_seen=2)
         answer = query.ask()
         if query.z and isinstance(answer, NotIdentifiable):
-            done, seen = answer.hedge.do, answer.hedge.outcome - set(query.y)
+            done, seen = answer.hedge.do, answer.hedge.asked - set(query.y)
             for name in seen:
                 arrows = [(p, x) for x in query.graph for p in query.graph[x] if x not in done and p != name]
                 cut = nx.DiGraph(arrows)
                 cut.add_nodes_from(query.graph)
                 assert not nx.is_d_separator(cut, set(query.y), {name}, set(done | seen) - {name})
-            assert not peer.identifiable(query, answer.hedge.outcome, done), query
+            assert not peer.identifiable(query, answer.hedge.asked, done), query
             failed += 1
     assert failed > 50
 
@@ -405,7 +407,7 @@ def test_hedge_of_a_conditional_query():
     graph = FROG | {"Z": ("O",)}
     with pytest.raises(NotIdentifiable, match=r"requires P\(O, Z \| do\(A\)\)") as caught:
         identify(graph, "O", do="A", see="Z", latent="Theta")
-    assert caught.value.hedge.outcome == {"O", "Z"}
+    assert caught.value.hedge.asked == {"O", "Z"}
 
 
 def test_collider_in_evidence_prevents_identification():
@@ -580,13 +582,13 @@ def test_not_identifiable_is_picklable():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"outcome": "o"}, "'o' is not in the graph"),
-        ({"outcome": "Thta"}, r"'Thta' is not in the graph; did you mean Theta\?"),
-        ({"outcome": "O", "do": "O"}, "O is both asked and done"),
-        ({"outcome": "O", "do": "A", "see": ("A",)}, "A is both done and seen"),
-        ({"outcome": "Theta", "latent": "Theta"}, "Theta is both asked and latent"),
-        ({"outcome": "O", "do": "Theta", "latent": "Theta"}, "Theta is both done and latent"),
-        ({"outcome": ()}, "nothing is asked"),
+        ({"asked": "o"}, "'o' is not in the graph"),
+        ({"asked": "Thta"}, r"'Thta' is not in the graph; did you mean Theta\?"),
+        ({"asked": "O", "do": "O"}, "O is both asked and done"),
+        ({"asked": "O", "do": "A", "see": ("A",)}, "A is both done and seen"),
+        ({"asked": "Theta", "latent": "Theta"}, "Theta is both asked and latent"),
+        ({"asked": "O", "do": "Theta", "latent": "Theta"}, "Theta is both done and latent"),
+        ({"asked": ()}, "nothing is asked"),
     ],
 )
 def test_invalid_query_raises(arguments, message):
@@ -598,3 +600,22 @@ def test_invalid_query_raises(arguments, message):
 def test_cycle_raises():
     with pytest.raises(ValueError, match="A -> O -> A"):
         identify({"A": ("O",), "O": ("A",)}, "O", do="A")
+
+
+def test_one_reader_of_questions():
+    """`identify` and `remedies` refuse the same questions with the same words."""
+    wrong = [
+        {"asked": ()},
+        {"asked": "X"},
+        {"asked": "O", "do": "O"},
+        {"asked": {"O", "A"}},
+        {"asked": "O", "see": {"A"}},
+    ]
+    graph = ud.Graph(FROG)
+    for arguments in wrong:
+        messages = set()
+        for ask in (partial(identify, graph), partial(ud.causal.remedies, graph), graph.identify):
+            with pytest.raises(ValueError, match=r"\.$") as caught:
+                ask(**arguments)
+            messages.add(str(caught.value))
+        assert len(messages) == 1, messages

@@ -57,8 +57,8 @@ def test_set_is_taken_where_order_does_not_matter(model):
     np.testing.assert_array_equal(answer, model.marginal(("A", "M", "O")).query("O", do={"A": 1}))
     hidden = ud.CausalModel(model.variables, latent={"M", "Z"})
     assert hidden.structure == ud.CausalModel(model.variables, latent=("Z", "M")).structure
-    assert model.d_separated({"A"}, {"O"}, see={"M", "Z"}, do={"Z"})
-    assert model.back_door("A", "O", latent={"M", "Z"}) == ()
+    assert model.graph.d_separated({"A"}, {"O"}, see={"M", "Z"}, do={"Z"})
+    assert model.graph.back_door("A", "O", latent={"M", "Z"}) == ()
     assert str(model.identify("O", do="A", latent={"Z"})) == str(model.identify("O", do="A", latent="Z"))
     graph = {name: frozenset(parents) for name, parents in GRAPH.items()}
     assert mutilate(graph, {"A"}) == {"Z": (), "A": (), "M": ("A",), "O": ("Z", "M")}

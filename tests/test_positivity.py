@@ -55,7 +55,7 @@ def test_undefined_equals_estimand_of_the_joint():
         world = World(query.graph, rng, zeros=rng.choice([0.2, 0.4, 0.6]))
         tables, over = tables_of(world, query.graph), (*answer.see, *answer.do)
         value = answer.evaluate(*world.observed(query))
-        expected = np.isnan(value).any(tuple(range(len(answer.outcome))))
+        expected = np.isnan(value).any(tuple(range(len(answer.asked))))
         found = undefined(query.graph, tables, answer, {}, over)
         np.testing.assert_array_equal(np.broadcast_to(found, expected.shape), expected, err_msg=f"{query} {answer}")
         at = tuple(int(rng.integers(n)) for n in expected.shape)

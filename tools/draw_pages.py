@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parent.parent / "docs" / "figures"
 def graph() -> list[Svg]:
     """Draw the prize-or-frog problem with an action that is seen, and with one that is done."""
     frog = ud.tasks.prize_or_frog().causal_model(num_rounds=1)
-    seen, done = tuple(frog.paths("A_1", "O_1")), tuple(frog.paths("A_1", "O_1", do="A_1"))
+    seen, done = tuple(frog.graph.paths("A_1", "O_1")), tuple(frog.graph.paths("A_1", "O_1", do="A_1"))
     panels = [
         Panel(frog.graph, "the expert's action is seen", latent=("Theta",), seen=("A_1",), paths=seen),
         Panel(frog.graph, "the agent's own action is done", latent=("Theta",), done=("A_1",), paths=done),

@@ -68,7 +68,14 @@ def _(mo):
 
 @app.cell
 def _(frog, mo):
-    mo.vstack([mo.md("If $A$ is seen:"), frog.paths("A", "O"), mo.md("If $A$ is done:"), frog.paths("A", "O", do="A")])
+    mo.vstack(
+        [
+            mo.md("If $A$ is seen:"),
+            frog.graph.paths("A", "O"),
+            mo.md("If $A$ is done:"),
+            frog.graph.paths("A", "O", do="A"),
+        ]
+    )
     return
 
 

@@ -38,13 +38,15 @@ def figure_2(frog: CausalModel) -> list[Svg]:
     """
     theta, a, o = topological_order(frog.graph)
     panels = [
-        Panel(frog.graph, f"a  {symbol(a)} is seen", latent=(theta,), seen=(a,), paths=tuple(frog.paths(a, o))),
-        Panel(frog.graph, f"b  {symbol(a)} is done", latent=(theta,), done=(a,), paths=tuple(frog.paths(a, o, do=a))),
+        Panel(frog.graph, f"a  {symbol(a)} is seen", latent=(theta,), seen=(a,), paths=tuple(frog.graph.paths(a, o))),
+        Panel(
+            frog.graph, f"b  {symbol(a)} is done", latent=(theta,), done=(a,), paths=tuple(frog.graph.paths(a, o, do=a))
+        ),
         Panel(
             frog.graph,
             f"c  {symbol(theta)} and {symbol(a)} are seen",
             seen=(theta, a),
-            paths=tuple(frog.paths(a, o, see=theta)),
+            paths=tuple(frog.graph.paths(a, o, see=theta)),
         ),
     ]
     return [draw_dag(panel) for panel in panels]

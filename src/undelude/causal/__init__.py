@@ -13,7 +13,7 @@ Each folder imports only from those above it:
 - `_data`: mechanisms from data; models from and to other packages.
 """
 
-from undelude.causal._data.convert import from_pgmpy, from_pyagrum, to_networkx, to_pgmpy, to_pyagrum
+from undelude.causal._data.convert import from_pgmpy, from_pyagrum, to_pgmpy, to_pyagrum
 from undelude.causal._data.learning import fit, standard_error
 from undelude.causal._expressions.derivation import Derivation, Step
 from undelude.causal._graphs.equivalence import EssentialGraph
@@ -66,7 +66,6 @@ __all__ = [
     "remedies",
     "sample",
     "standard_error",
-    "to_networkx",
     "to_pgmpy",
     "to_pyagrum",
 ]

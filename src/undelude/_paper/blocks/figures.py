@@ -66,9 +66,9 @@ def figure_2(settings: Settings) -> Block:
     rows = Rows("figure-2", "Figure 2, p. 5", {"model": "the graph of prize or frog"})
     items = []
     for panel, (query, expected, claim) in panels.items():
-        paths = "; ".join(str(path) for path in model.paths("A", "O", **query) if path.is_open)
+        paths = "; ".join(str(path) for path in model.graph.paths("A", "O", **query) if path.is_open)
         items.append(rows.paper(f"{panel}/open-paths", claim, paths, equal(expected), places[panel]))
-    after, before = (model.d_separated("Theta", "A", do=do) for do in ("A", ()))
+    after, before = (model.graph.d_separated("Theta", "A", do=do) for do in ("A", ()))
     independent = f"{'independent' if after else 'dependent'}; before, {'independent' if before else 'dependent'}"
     items.append(
         rows.paper(
@@ -81,7 +81,7 @@ def figure_2(settings: Settings) -> Block:
     )
     text = [
         "The graph alone, without the tables, determines which paths between `A` and `O` are open: "
-        "`CausalModel.paths` lists the paths after surgery, and the nodes that block them.",
+        "`Graph.paths` lists the paths after surgery, and the nodes that block them.",
     ]
     captions = (
         "Figure 2a: conditioning on the self-generated action lets information flow back to Theta.",

@@ -56,7 +56,7 @@ def block(settings: Settings) -> Block:
         step = max(step, float(np.abs(product / product.sum() - done).max()))
     path = differences(process, again, num_rounds=1)
     moving = differences(tiring, tiring_model, num_rounds=2)
-    before, after = (model.d_separated("Theta_1", "A_1", do=do) for do in ((), "A_1"))
+    before, after = (model.graph.d_separated("Theta_1", "A_1", do=do) for do in ((), "A_1"))
     dependence = f"{'independent' if before else 'dependent'}; done, {'independent' if after else 'dependent'}"
     rows = Rows("remark-10", "Remark 10, p. 8", {"game": "that of Figure 3, tables from seed 139"})
     moving_arm = {"game": "bandit of three arms whose best arm moves, three rounds"}

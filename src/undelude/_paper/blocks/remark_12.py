@@ -151,7 +151,7 @@ def block(settings: Settings) -> Block:
     (eq_4, eq_5), (eq_6, eq_7) = (_by_formula(model, mark) for mark in ("see", "do"))
     apart = np.abs(see - do).sum(-1) / 2
     distances = [_distance(*readings(dialogue(informative))) for informative in INFORMATIVE]
-    doors = model.back_door("X_2", "X_4")
+    doors = model.graph.back_door("X_2", "X_4")
     text = [
         "Texts of four words from a vocabulary of three. Each word depends on a hidden theta, say the intention of the "
         "writer, and on all earlier words, with random tables. People write the first and the third word; the second "
@@ -237,7 +237,7 @@ def block(settings: Settings) -> Block:
         rows.example(
             "back-door-sets-with-Theta-hidden",
             "with theta hidden there is nothing to adjust for",
-            len(model.back_door("X_2", "X_4", latent="Theta")),
+            len(model.graph.back_door("X_2", "X_4", latent="Theta")),
             near(0, 0),
         ),
     ]

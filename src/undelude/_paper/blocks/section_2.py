@@ -125,7 +125,7 @@ def block(settings: Settings) -> Block:
                 p5,
             ),
             rows.paper(
-                "back-door/sets", '"Theta is a confounder"', _sets(model.back_door("A", "O")), equal("Theta"), p5
+                "back-door/sets", '"Theta is a confounder"', _sets(model.graph.back_door("A", "O")), equal("Theta"), p5
             ),
             rows.paper(
                 "back-door/estimand",
@@ -137,7 +137,7 @@ def block(settings: Settings) -> Block:
             rows.example(
                 "back-door/sets-with-Theta-hidden",
                 "with Theta hidden there is nothing to adjust for",
-                _sets(model.back_door("A", "O", latent="Theta")),
+                _sets(model.graph.back_door("A", "O", latent="Theta")),
                 equal("none"),
                 p5,
             ),

@@ -32,7 +32,7 @@ def from_pgmpy(network: Any) -> CausalModel:
     if latents := sorted(map(str, getattr(network, "latents", None) or ())):
         warnings.warn(
             f"the network marks {', '.join(latents)} as latent, and they are variables like others here: "
-            "hide them by marginal, or name them by latent= in identify and back_door.",
+            "hide them by marginal, or name them by latent= in questions of the graph.",
             stacklevel=2,
         )
     found = []
@@ -58,7 +58,7 @@ def to_pgmpy(model: CausalModel) -> Any:
     """Return a `pgmpy.models.DiscreteBayesianNetwork` with the graph, the values and the tables of a model.
 
     Args:
-        model: of which hidden variables are latent in the network.
+        model: of which hidden variables and noise are latent in the network.
     """
     with explaining("pgmpy", "networks"):
         from pgmpy.factors.discrete import TabularCPD
@@ -66,7 +66,7 @@ def to_pgmpy(model: CausalModel) -> Any:
 
     network = DiscreteBayesianNetwork()
     network.add_nodes_from(model.graph)
-    network.latents = set(model.structure.latent)
+    network.latents = set(model.graph.latent)
     network.add_edges_from((parent, v.name) for v in model.variables for parent in v.parents)
     sizes, values_of = model.structure.sizes, model.structure.values_of
     for v in model.variables:
@@ -132,11 +132,6 @@ def to_pyagrum(model: CausalModel) -> Any:
         axes = (*v.parents, v.name)
         table.fillWith(_double(v).transpose([axes.index(name) for name in table.names[::-1]]).ravel().tolist())
     return network
-
-
-def to_networkx(model: CausalModel) -> Any:
-    """Return the graph of a model as a `networkx.DiGraph`: `model.graph.to_networkx()`."""
-    return model.graph.to_networkx()
 
 
 def _name(node: Hashable) -> str:

@@ -22,10 +22,10 @@ class Text:
         self.place = {name: i for i, name in enumerate(order)}
         self.first, self.top = frozenset(first), frozenset(top)
 
-    def query(self, outcome: Sequence[str], do: Sequence[str], see: Sequence[str]) -> str:
-        """Return the query `P(outcome | do(..), see)`, in the order given."""
-        asked, done, seen = (list(map(self._name, names)) for names in (outcome, do, see))
-        return self._probability(", ".join(asked), ", ".join([*map(self._do, done), *seen]))
+    def query(self, asked: Sequence[str], do: Sequence[str], see: Sequence[str]) -> str:
+        """Return the query `P(asked | do(..), see)`, in the order given."""
+        of, done, seen = (list(map(self._name, names)) for names in (asked, do, see))
+        return self._probability(", ".join(of), ", ".join([*map(self._do, done), *seen]))
 
     def show(self, x: Expression, shown: Mapping[str, str] | None = None) -> str:
         """Return an expression.
@@ -147,10 +147,10 @@ def latex_name(name: str) -> str:
     return f"{stem}_{{{index.replace('_', ',')}}}" if index else stem
 
 
-def written_query(outcome: Iterable[str], do: Iterable[str], see: Iterable[str]) -> str:
-    """Return the text of the query `P(outcome | do(..), see)`."""
-    asked, done, seen = (short_list(list(names)) for names in (outcome, (f"do({name})" for name in do), see))
-    return f"P({', '.join(asked)}{' | ' if done or seen else ''}{', '.join([*done, *seen])})"
+def written_query(asked: Iterable[str], do: Iterable[str], see: Iterable[str]) -> str:
+    """Return the text of the query `P(asked | do(..), see)`."""
+    of, done, seen = (short_list(list(names)) for names in (asked, (f"do({name})" for name in do), see))
+    return f"P({', '.join(of)}{' | ' if done or seen else ''}{', '.join([*done, *seen])})"
 
 
 def short_list(names: list[str]) -> list[str]:

@@ -9,25 +9,25 @@ from undelude.causal._names import AnyGraph, Names, Parents, as_graph, as_latent
 
 
 def back_door(
-    graph: AnyGraph, a: str, o: str, *, latent: Names = (), limit: int | None = None
+    graph: AnyGraph, cause: str, outcome: str, *, latent: Names = (), limit: int | None = None
 ) -> tuple[frozenset[str], ...]:
-    """Return all inclusion-minimal back-door sets of `a` and `o` (Pearl 2009, Definition 3.3.1).
+    """Return all inclusion-minimal back-door sets of `cause` and `outcome` (Pearl 2009, Definition 3.3.1).
 
-    A back-door set Z contains no descendant of `a` and blocks every path between `a` and `o` with an arrow into `a`.
-    Then
+    A back-door set Z contains no descendant of the cause and blocks every path between the two with an arrow into the
+    cause. Then
 
         P(o | do(a)) = sum_z P(o | a, z) P(z).
 
-    Remove the arrows out of `a` and moralise the subgraph of the ancestors of `a` and `o`. The back-door sets are the
-    minimal vertex separators of `a` and `o` in it, enumerated from `a` outwards (Shen & Liang 1997). The delay between
-    two sets is polynomial.
+    Remove the arrows out of the cause and moralise the subgraph of the ancestors of both. The back-door sets are the
+    minimal vertex separators of the two in it, enumerated from the cause outwards (Shen & Liang 1997). The delay
+    between two sets is polynomial.
 
     Args:
         graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
-        a: the variable intervened on.
-        o: the outcome.
+        cause: the variable intervened on.
+        outcome: the outcome.
         latent: the variables that cannot be observed, and so not be adjusted for, besides those of a `ud.Graph`.
-        limit: the largest number of sets, nearest to `a` first; there can be exponentially many.
+        limit: the largest number of sets, nearest to `cause` first; there can be exponentially many.
 
     Returns:
         The smallest sets first, then in the order of the graph; `()` if there is none, `(frozenset(),)` if the empty
@@ -42,10 +42,10 @@ def back_door(
     ()
     """
     latent, graph = as_latent(graph, latent), as_graph(graph)
-    starts, ends, hidden = check_names(graph, {"done": a, "asked": o, "latent": latent})
+    starts, ends, hidden = check_names(graph, {"the cause": cause, "the outcome": outcome, "latent": latent})
     if len(starts) != 1 or len(ends) != 1:
         raise ValueError(
-            f"back_door takes one name on either side, not {starts} and {ends}: adjustment_sets takes several."
+            f"back_door takes one cause and one outcome, not {starts} and {ends}: adjustment_sets takes several."
         )
     topological_order(graph)  # Raises on a cycle.
     cut = without_arrows_from(graph, starts)
@@ -54,7 +54,7 @@ def back_door(
 
 
 def adjustment_sets(
-    graph: AnyGraph, a: Names, o: Names, *, latent: Names = (), limit: int | None = None
+    graph: AnyGraph, cause: Names, outcome: Names, *, latent: Names = (), limit: int | None = None
 ) -> tuple[frozenset[str], ...]:
     """Return all inclusion-minimal adjustment sets, by the complete criterion (Shpitser, VanderWeele & Robins 2010).
 
@@ -62,50 +62,51 @@ def adjustment_sets(
 
         P(o | do(a)) = sum_z P(o | a, z) P(z)    for each model with this graph.
 
-    The causal paths are those from `a` to `o` along the arrows that leave `a` for good. Back-door sets are among these
-    sets; further ones contain descendants of `a`, and some serve where no back-door set does. They are enumerated from
-    `a` outwards with a polynomial delay (van der Zander, Liskiewicz & Textor 2019).
+    The causal paths are those from `cause` to `outcome` along the arrows that leave `cause` for good. Back-door sets
+    are among these sets; further ones contain descendants of `cause`, and some serve where no back-door set does. They
+    are enumerated from `cause` outwards with a polynomial delay (van der Zander, Liskiewicz & Textor 2019).
 
     Args:
         graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
-        a: the variables intervened on.
-        o: the outcomes.
+        cause: the variables intervened on.
+        outcome: the outcomes.
         latent: the variables that cannot be observed, besides those of a `ud.Graph`.
-        limit: the largest number of sets, nearest to `a` first; there can be exponentially many.
+        limit: the largest number of sets, nearest to `cause` first; there can be exponentially many.
 
     Returns:
         As for `back_door`.
 
     Raises:
-        ValueError: nothing is done or asked, an unknown name, a name in two roles, a cycle, a limit below 1.
+        ValueError: no cause or no outcome, an unknown name, a name in two roles, a cycle, a limit below 1.
 
     >>> graph = {"Z": (), "A": ("Z",), "D": ("A",), "C": ("A", "Z"), "O": ("C", "D")}
     >>> adjustment_sets(graph, ("A", "C"), "O"), adjustment_sets(graph, "A", "O")
     ((frozenset(),), (frozenset({'Z'}),))
     """
-    graph, starts, ends, hidden = checked(graph, a, o, latent)
+    graph, starts, ends, hidden = checked(graph, cause, outcome, latent)
     causal = on_causal_paths(graph, starts, ends)
     forbidden = {*reach(children_of(graph), causal), *hidden}
     return _minimal(graph, without_causal_arrows(graph, starts, causal), starts, ends, forbidden, limit)
 
 
-def efficient_adjustment(graph: AnyGraph, a: Names, o: Names, *, latent: Names = ()) -> frozenset[str] | None:
+def efficient_adjustment(graph: AnyGraph, cause: Names, outcome: Names, *, latent: Names = ()) -> frozenset[str] | None:
     """Return the adjustment set of the least asymptotic variance, for every model with this graph.
 
     If all variables are observed, it is the parents of the variables on causal paths, without these and their
     descendants: the set O of Henckel, Perkovic & Maathuis (2022) for linear models and of Rotnitzky & Smucler (2020)
     for others. It still is if those parents alone are observed. Otherwise, if all observed variables are ancestors of
-    the one `a` and the one `o`, it is the set of those nearest to `o` (Smucler, Sapienza & Rotnitzky 2022).
+    the one cause and the one outcome, it is the set of those nearest to the outcome (Smucler, Sapienza & Rotnitzky
+    2022).
 
     Args:
         graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
-        a: the variables intervened on.
-        o: the outcomes.
+        cause: the variables intervened on.
+        outcome: the outcomes.
         latent: the variables that cannot be observed, besides those of a `ud.Graph`.
 
     Returns:
-        The set; None if there is no adjustment set, if an outcome is not an effect of `a`, or if these two conditions
-        do not show that one set is the best. The best set may then depend on the numbers: choose from
+        The set; None if there is no adjustment set, if an outcome is not an effect of `cause`, or if these two
+        conditions do not show that one set is the best. The best set may then depend on the numbers: choose from
         `adjustment_sets`.
 
     Raises:
@@ -115,7 +116,8 @@ def efficient_adjustment(graph: AnyGraph, a: Names, o: Names, *, latent: Names =
     >>> sorted(efficient_adjustment(graph, "A", "O"))  # C explains some of the variance of O
     ['C', 'Z']
     """
-    graph, starts, ends, hidden = checked(graph, a, o, latent)
+    graph, starts, ends, hidden = checked(graph, cause, outcome, latent)
+    graph, hidden = without_noise(graph, hidden)
     causal = on_causal_paths(graph, starts, ends)
     if not causal.issuperset(ends) or not adjustment_sets(graph, starts, ends, latent=hidden, limit=1):
         return None
@@ -133,19 +135,30 @@ def efficient_adjustment(graph: AnyGraph, a: Names, o: Names, *, latent: Names =
 # --------------------------------------------------------------------------------------------------------- parts
 
 
+def without_noise(graph: Parents, hidden: Collection[str]) -> tuple[Parents, tuple[str, ...]]:
+    """Return the graph and its latent variables without those that are part of the mechanism of one variable.
+
+    They have no parents and one child. To observe them identifies no further effect: a hedge stays one.
+    """
+    children = children_of(graph)
+    noise = {name for name in hidden if not graph[name] and len(children[name]) < 2}
+    kept = {name: tuple(p for p in parents if p not in noise) for name, parents in graph.items() if name not in noise}
+    return kept, tuple(name for name in hidden if name not in noise)
+
+
 def checked(
-    graph: AnyGraph, a: Names, o: Names, latent: Names
+    graph: AnyGraph, cause: Names, outcome: Names, latent: Names
 ) -> tuple[Parents, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Return the parents of each variable, and the names in the roles of cause, outcome and latent variable.
 
     Raises:
-        ValueError: nothing is done or asked, an unknown name, a name in two roles, a cycle.
+        ValueError: no cause or no outcome, an unknown name, a name in two roles, a cycle.
     """
     latent, graph = as_latent(graph, latent), as_graph(graph)
-    starts, ends, hidden = check_names(graph, {"done": a, "asked": o, "latent": latent})
-    for role, names in (("done", starts), ("asked", ends)):
+    starts, ends, hidden = check_names(graph, {"the cause": cause, "the outcome": outcome, "latent": latent})
+    for role, names in (("cause", starts), ("outcome", ends)):
         if not names:
-            raise ValueError(f"nothing is {role}; name at least one variable.")
+            raise ValueError(f"no {role} is named; name at least one variable.")
     topological_order(graph)  # Raises on a cycle.
     return graph, starts, ends, hidden
 

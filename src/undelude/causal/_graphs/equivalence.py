@@ -3,7 +3,7 @@
 from itertools import combinations
 from typing import NamedTuple
 
-from undelude.causal._graphs.graph import topological_order
+from undelude.causal._graphs.graph import latent_projection
 from undelude.causal._names import AnyGraph, Parents, as_graph, as_latent, listed
 
 Arrow = tuple[str, str]
@@ -39,7 +39,7 @@ def cpdag(graph: AnyGraph) -> EssentialGraph:
         graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
 
     Raises:
-        ValueError: a cycle; a variable is latent.
+        ValueError: a cycle; a latent common cause.
 
     >>> print(cpdag({"Z": (), "A": ("Z",), "B": (), "O": ("A", "B"), "D": ("O",)}))
     A -> O, B -> O, O -> D, Z - A
@@ -75,7 +75,7 @@ def equivalent(graph: AnyGraph, other: AnyGraph) -> bool:
         other: likewise.
 
     Raises:
-        ValueError: a cycle; a variable is latent; the graphs have different variables.
+        ValueError: a cycle; a latent common cause; the graphs have different variables.
 
     >>> equivalent({"A": (), "O": ("A",)}, {"O": (), "A": ("O",)})
     True
@@ -88,15 +88,15 @@ def equivalent(graph: AnyGraph, other: AnyGraph) -> bool:
 
 
 def _observed(graph: AnyGraph, question: str) -> Parents:
-    """Return the parents of each variable; raise `ValueError` if one is latent."""
-    if latent := as_latent(graph):
+    """Return the parents of each observed variable; raise `ValueError` if two have a latent common cause."""
+    directed, bidirected = latent_projection(graph)  # Raises on a cycle.
+    if bidirected:
         raise ValueError(
-            f"{question} is for graphs without latent variables, and {listed(latent)} is latent. Equivalence with "
-            "latent variables is not computed here; pass dict(graph) to take all variables as observed."
+            f"{question} is for graphs without latent common causes, and {listed(as_latent(graph))} is latent. "
+            "Equivalence with latent common causes is not computed here; pass dict(graph) to take all variables as "
+            "observed."
         )
-    parents = as_graph(graph)
-    topological_order(parents)  # Raises on a cycle.
-    return parents
+    return directed if as_latent(graph) else as_graph(graph)
 
 
 def _neighbours(parents: Parents) -> dict[str, frozenset[str]]:

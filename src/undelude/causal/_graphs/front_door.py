@@ -9,39 +9,39 @@ from undelude.causal._names import AnyGraph, Names, Parents, check_limit
 
 
 def front_door(
-    graph: AnyGraph, a: Names, o: Names, *, latent: Names = (), limit: int | None = None
+    graph: AnyGraph, cause: Names, outcome: Names, *, latent: Names = (), limit: int | None = None
 ) -> tuple[frozenset[str], ...]:
     """Return all inclusion-minimal front-door sets (Pearl 2009, Definition 3.3.3).
 
-    A front-door set Z intercepts all directed paths from `a` to `o`. No back-door path from `a` to Z is open, and `a`
-    blocks all back-door paths from Z to `o`. Then
+    A front-door set Z intercepts all directed paths from `cause` to `outcome`. No back-door path from `cause` to Z is
+    open, and `cause` blocks all back-door paths from Z to `outcome`. Then
 
         P(o | do(a)) = sum_z P(z | a) sum_a' P(o | a', z) P(a').
 
-    The largest front-door set is found by removing candidates with a back-door path that `a` and the other candidates
-    leave open, until there are none (Jeong, Tian & Bareinboim 2022). Each round takes linear time. A minimal set takes
-    a number of such searches that is proportional to its size, times a logarithm (QuickXplain: Junker 2004).
+    The largest front-door set is found by removing candidates with a back-door path that `cause` and the other
+    candidates leave open, until there are none (Jeong, Tian & Bareinboim 2022). Each round takes linear time. A minimal
+    set takes a number of such searches that is proportional to its size, times a logarithm (QuickXplain: Junker 2004).
 
     Args:
         graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
-        a: the variables intervened on.
-        o: the outcomes.
+        cause: the variables intervened on.
+        outcome: the outcomes.
         latent: the variables that cannot be observed, besides those of a `ud.Graph`.
         limit: the largest number of sets; there can be exponentially many, and finding that there is no other one can
             take as long.
 
     Returns:
         The smallest sets first, then in the order of the graph; `()` if there is none, `(frozenset(),)` if no directed
-        path leads from `a` to `o`.
+        path leads from `cause` to `outcome`.
 
     Raises:
-        ValueError: nothing is done or asked, an unknown name, a name in two roles, a cycle, a limit below 1.
+        ValueError: no cause or no outcome, an unknown name, a name in two roles, a cycle, a limit below 1.
 
     >>> front_door({"U": (), "A": ("U",), "M": ("A",), "O": ("M", "U")}, "A", "O", latent="U")
     (frozenset({'M'}),)
     """
     check_limit(limit)
-    graph, starts, ends, hidden = checked(graph, a, o, latent)
+    graph, starts, ends, hidden = checked(graph, cause, outcome, latent)
     search = _Search(graph, frozenset(starts), frozenset(ends))
     candidates = search.without_back_door() - {*starts, *ends, *hidden}
     ordered = tuple(name for name in graph if name in candidates)

@@ -20,29 +20,30 @@ class Instrument(NamedTuple):
     see: frozenset[str]
 
 
-def instruments(graph: AnyGraph, a: str, o: str, *, latent: Names = ()) -> tuple[Instrument, ...]:
-    """Return the instruments for the total effect of `a` on `o`, each with a set to condition on.
+def instruments(graph: AnyGraph, cause: str, outcome: str, *, latent: Names = ()) -> tuple[Instrument, ...]:
+    """Return the instruments for the total effect of `cause` on `outcome`, each with a set to condition on.
 
-    Remove the arrows from `a` on its directed paths to `o`. Then Z is an instrument given W if W separates Z from `o`
-    there and not from `a`, and neither Z nor a member of W is on a directed path from `a` to `o` or descends from it
-    (Brito & Pearl 2002). In a linear model
+    Remove the arrows from the cause on its directed paths to the outcome. Then Z is an instrument given W if W
+    separates Z from the outcome there and not from the cause, and neither Z nor a member of W is on a directed path
+    from the cause to the outcome or descends from it (Brito & Pearl 2002). In a linear model
 
-        effect of a on o = cov(z, o | w) / cov(z, a | w).
+        effect of the cause a on the outcome o = cov(z, o | w) / cov(z, a | w).
 
-    In others an instrument that causes `a` bounds the effect: see `ud.causal.bounds`.
+    In others an instrument that is an ancestor of the cause bounds the effect: see `ud.causal.bounds`.
 
-    For each Z the set nearest to `o` is tried, and no other (van der Zander, Textor & Liskiewicz 2015). It finds every
-    Z that has a set W of ancestors of Z and `o`. A further Z may have a set with other variables, which takes time
-    exponential in the graph to find; such a Z is missing here, but if there is any instrument, some are found.
+    For each Z the set nearest to the outcome is tried, and no other (van der Zander, Textor & Liskiewicz 2015). It
+    finds every Z that has a set W of ancestors of Z and the outcome. A further Z may have a set with other variables,
+    which takes time exponential in the graph to find; such a Z is missing here, but if there is any instrument, some
+    are found.
 
     Args:
         graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
-        a: the variable intervened on.
-        o: the outcome.
+        cause: the variable intervened on.
+        outcome: the outcome.
         latent: the variables that cannot be observed, besides those of a `ud.Graph`.
 
     Returns:
-        In the order of the graph, with an inclusion-minimal W for each Z; `()` if `a` does not cause `o`.
+        In the order of the graph, with an inclusion-minimal W for each Z; `()` if `cause` does not cause `outcome`.
 
     Raises:
         ValueError: an unknown name, a name in two roles, several names on a side, a cycle.
@@ -51,9 +52,9 @@ def instruments(graph: AnyGraph, a: str, o: str, *, latent: Names = ()) -> tuple
     >>> instruments(graph, "A", "O", latent="U")
     (Instrument(name='Z', see=frozenset({'W'})),)
     """
-    parents, starts, ends, hidden = checked(graph, a, o, latent)
+    parents, starts, ends, hidden = checked(graph, cause, outcome, latent)
     if len(starts) != 1 or len(ends) != 1:
-        raise ValueError(f"instruments takes one name on either side, not {starts} and {ends}.")
+        raise ValueError(f"instruments takes one cause and one outcome, not {starts} and {ends}.")
     causal = on_causal_paths(parents, starts, ends)
     if not causal:
         return ()

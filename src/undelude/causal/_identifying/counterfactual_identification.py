@@ -9,7 +9,7 @@ with the conjunction (Correa, Lee & Bareinboim, NeurIPS 2021, whose algorithms a
 import operator
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from undelude.causal._expressions.derivation import Record
 from undelude.causal._expressions.expression import (
@@ -17,14 +17,14 @@ from undelude.causal._expressions.expression import (
     Probability,
     fraction,
     free,
-    probabilities,
     product,
     renamed,
     sum_over,
 )
-from undelude.causal._expressions.notation import Latex, Text
-from undelude.causal._expressions.tables import Evaluation, Joint, read_tables
+from undelude.causal._expressions.notation import Text
+from undelude.causal._expressions.tables import Evaluation, Joint
 from undelude.causal._graphs.graph import latent_projection, topological_order
+from undelude.causal._identifying.abstract_estimand import AbstractEstimand, needed_tables
 from undelude.causal._identifying.counterfactual_graph import (
     CounterfactualGraph,
     Event,
@@ -38,6 +38,7 @@ from undelude.causal._identifying.experiments import Experiment, NoExperiment
 from undelude.causal._identifying.hedge import Conflict, NotIdentifiable
 from undelude.causal._identifying.id_algorithm import Failure
 from undelude.causal._identifying.identification import as_experiments, express, refusal
+from undelude.causal._identifying.question import Question
 from undelude.causal._names import AnyGraph, Names, Parents, as_graph, as_latent, check_names, listed
 from undelude.causal._variables.answer import Answer
 
@@ -48,7 +49,7 @@ Worlds = Values | Iterable[tuple[Values, Values]]
 
 
 @dataclass(frozen=True, repr=False)
-class CounterfactualEstimand:
+class CounterfactualEstimand(AbstractEstimand):
     """The probability of a counterfactual as an expression in distributions of experiments.
 
     Attributes:
@@ -65,32 +66,22 @@ class CounterfactualEstimand:
     fixed: Mapping[str, Hashable]
     order: tuple[str, ...]
 
-    def __str__(self) -> str:
-        return "0" if self.expression is None else Text(self.order, top=self._top).show(self.expression)
+    def _shown(self, notation: type[Text]) -> str:
+        if self.expression is None:
+            return "0"
+        return notation(self.order, top=free(self.expression)).show(self.expression)
 
     def __repr__(self) -> str:
         return f"CounterfactualEstimand: {self.query} = {self}"
-
-    def latex(self) -> str:
-        """Return the expression in LaTeX, for math mode."""
-        return "0" if self.expression is None else Latex(self.order, top=self._top).show(self.expression)
 
     def _repr_latex_(self) -> str:
         return rf"$\displaystyle {self.latex()}$"
 
     @property
-    def _top(self) -> frozenset[str]:
-        return frozenset() if self.expression is None else free(self.expression)
-
-    @property
     def experiments(self) -> dict[tuple[str, ...], tuple[str, ...]]:
         """The variables that each experiment sets, `()` for observation, and those that its table needs an axis for."""
-        found: dict[frozenset[str], frozenset[str]] = {}
-        for x in () if self.expression is None else probabilities(self.expression):
-            done, names = (frozenset(self.symbols[symbol] for symbol in part) for part in (x.do, free(x)))
-            found[done] = found.get(done, done) | names
-        order = dict.fromkeys(self.symbols[symbol] for symbol in self.order)
-        return {tuple(x for x in order if x in a): tuple(x for x in order if x in b) for a, b in found.items()}
+        variables = tuple(dict.fromkeys(self.symbols[symbol] for symbol in self.order))
+        return needed_tables(self.expression, variables, self.symbols.__getitem__)
 
     def evaluate(
         self, joint: Joint, names: Names | None = None, *, values: Mapping[str, Sequence[Hashable]] | None = None
@@ -109,13 +100,7 @@ class CounterfactualEstimand:
         """
         if self.expression is None:
             return 0.0
-        tables = read_tables(joint, names, {})
-        for done, needed in self.experiments.items():
-            if frozenset(done) not in tables:
-                query = Text(needed).query([x for x in needed if x not in done], done, ())
-                raise ValueError(f"joint has no table of {query}, which the estimand needs: {self}.")
-            if missing := [x for x in needed if x not in tables[frozenset(done)].names]:
-                raise ValueError(f"joint has no axis for {', '.join(missing)}, which the estimand needs: {self}.")
+        tables = self._tables(joint, names, {})
         sizes = {x: n for table in tables.values() for x, n in zip(table.names, table.values.shape, strict=True)}
         known = _values_of(joint) | {**(values or {})}
         places = {x: _place(self.symbols[x], value, sizes, known) for x, value in self.fixed.items()}
@@ -145,32 +130,33 @@ def _place(name: str, value: Hashable, sizes: Mapping[str, int], values: Mapping
 
 def identify_counterfactual(
     graph: AnyGraph,
-    asked: Worlds,
+    events: Worlds,
     *,
     do: Values | None = None,
     given: Worlds | None = None,
     given_do: Values | None = None,
     latent: Names = (),
-    experiments: Iterable[Names] | None = None,
+    experiments: Iterable[Names] | Literal["all"] = "all",
 ) -> CounterfactualEstimand:
-    """Express `P(asked under do | given, given_do)` in the distributions of experiments, by ID* and IDC*.
+    """Express `P(events under do | given, given_do)` in the distributions of experiments, by ID* and IDC*.
 
     The answer is exact under positivity, in every model of the graph. A refusal says that no expression serves for
     variables with any number of values. (For a binary cause, some differences of probabilities serve all the same.)
 
     Args:
         graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
-        asked: values by name, in the world in which `do` is done; or a list of `(values, do)`, one for each world.
+        events: the values asked about, by name, in the world in which `do` is done; or a list of `(values, do)`, one
+            for each world.
         do: values set by intervention in the world asked about, by name.
         given: values seen, in the world in which `given_do` is done; or a list of `(values, do)`.
         given_do: values set by intervention in the world that was seen, by name.
         latent: the variables that cannot be observed, besides those of a `ud.Graph`.
-        experiments: the sets of variables that experiments set, `()` for observation, as in `identify`; by default all
-            of them.
+        experiments: `"all"` if any set of variables may be set by an experiment; otherwise the sets that experiments
+            set, `()` for observation, as in `identify`.
 
     Raises:
         ValueError: an unknown name, nothing asked, evidence that no model allows.
-        TypeError: not a graph, values that are not a dict.
+        TypeError: not a graph, values that are not a dict, experiments that are neither `"all"` nor sets.
         NotIdentifiable: no such expression exists; the witness is `conflict`, or `thicket` or `hedge` if an experiment
             is missing.
 
@@ -180,8 +166,13 @@ def identify_counterfactual(
     """
     latent, graph = as_latent(graph, latent), as_graph(graph)
     (hidden,) = check_names(graph, {"latent": latent})
-    known = None if experiments is None else as_experiments(graph, hidden, experiments)
-    claim, evidence = _events(graph, hidden, "asked", asked, do), _events(graph, hidden, "given", given, given_do)
+    if experiments is None or (isinstance(experiments, str) and experiments != "all"):
+        raise TypeError(
+            f"experiments must be \"all\", or a list with the variables of each experiment, such as ['Z', ()], not "
+            f"{experiments!r:.99}; [()] is observation alone."
+        )
+    known = None if isinstance(experiments, str) else as_experiments(graph, hidden, experiments)
+    claim, evidence = _events(graph, hidden, "events", events, do), _events(graph, hidden, "given", given, given_do)
     if not claim:
         raise ValueError("nothing is asked; name the value of at least one variable.")
     order = [name for name in topological_order(graph) if name not in hidden]
@@ -218,7 +209,7 @@ def _events(
                 f"world, not {pair!r:.99}."
             )
         values, done = pair
-        check_names(graph, {"latent": hidden, role: tuple(values)})
+        check_names(graph, {"latent": hidden, "asked" if role == "events" else role: tuple(values)})
         check_names(graph, {"latent": hidden, "done": tuple(done)})
         for value in (*values.values(), *done.values()):
             if not isinstance(value, Hashable):
@@ -327,7 +318,8 @@ class _Writer:
         except (Failure, NoExperiment) as failure:
             order = self.found.order
             asked, set_to = (tuple(name for name in order if name in part) for part in (y, done))
-            raise refusal(failure, self.graph, self.hidden, (asked, set_to, ()), record, about=self.query) from None
+            question = Question(self.graph, asked, set_to, (), self.hidden)
+            raise refusal(failure, question, record, about=self.query) from None
         return renamed(expression, symbols)
 
     def _refusal(self, factor: Factor, found: Mapping[str, set[Term]]) -> NotIdentifiable:

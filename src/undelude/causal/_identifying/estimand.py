@@ -6,20 +6,21 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from undelude.causal._expressions.derivation import Derivation
-from undelude.causal._expressions.expression import Expression, free, probabilities
+from undelude.causal._expressions.expression import Expression, free
 from undelude.causal._expressions.notation import Latex, Text, written_query
-from undelude.causal._expressions.tables import Evaluation, Joint, read_tables
+from undelude.causal._expressions.tables import Evaluation, Joint
+from undelude.causal._identifying.abstract_estimand import AbstractEstimand, check_axes, needed_tables
 from undelude.causal._names import Names
 
 
 @dataclass(frozen=True, repr=False)
-class Estimand:
-    """An expression for `P(outcome | do, see)` in the distribution of the observed variables, or in experiments.
+class Estimand(AbstractEstimand):
+    """An expression for `P(asked | do, see)` in the distribution of the observed variables, or in experiments.
 
     It is valid under positivity: every event that it conditions on has a positive probability.
 
     Attributes:
-        outcome: the variables asked.
+        asked: the variables asked.
         do: the variables intervened on.
         see: the variables conditioned on.
         expression: sums, products and fractions of probabilities of observed variables.
@@ -33,7 +34,7 @@ class Estimand:
     Estimand: P(O | do(A)) = sum_M P(M | A) sum_A' P(O | A', M) P(A')
     """
 
-    outcome: tuple[str, ...]
+    asked: tuple[str, ...]
     do: tuple[str, ...]
     see: tuple[str, ...]
     expression: Expression
@@ -44,49 +45,34 @@ class Estimand:
     @property
     def free(self) -> tuple[str, ...]:
         """Free variables of the expression that are not in the query: by the graph, their values do not matter."""
-        return tuple(x for x in self.order if x in free(self.expression) - {*self.outcome, *self.do, *self.see})
+        return tuple(x for x in self.order if x in free(self.expression) - {*self.asked, *self.do, *self.see})
 
     @property
     def names(self) -> tuple[str, ...]:
         """The variables that `evaluate` needs an axis for, causes first."""
-        needed = free(self.expression, bound=True) | {*self.outcome, *self.do, *self.see}
+        needed = free(self.expression, bound=True) | {*self.asked, *self.do, *self.see}
         return tuple(x for x in self.order if x in needed)
 
     @property
     def _names(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
         """Return the names in order, those that come first among conditions, and those without a prime."""
-        return self.order, self.do, (*self.outcome, *self.do, *self.see, *self.free)
+        return self.order, self.do, (*self.asked, *self.do, *self.see, *self.free)
 
-    def __str__(self) -> str:
-        return Text(*self._names).show(self.expression)
+    def _shown(self, notation: type[Text]) -> str:
+        return notation(*self._names).show(self.expression)
 
     def __repr__(self) -> str:
-        return f"Estimand: {written_query(self.outcome, self.do, self.see)} = {self}"
-
-    def latex(self) -> str:
-        r"""Return the expression in LaTeX, for math mode.
-
-        >>> from undelude import identify
-        >>> print(identify({"Z": (), "A": ("Z",), "O": ("A", "Z")}, "O", do="A").latex())
-        \sum_{Z} P(O \mid A, Z) \, P(Z)
-        """
-        return Latex(*self._names).show(self.expression)
+        return f"Estimand: {written_query(self.asked, self.do, self.see)} = {self}"
 
     def _repr_latex_(self) -> str:
         """Return the query and the expression as a notebook shows them."""
-        query = Latex(*self._names).query(self.outcome, self.do, self.see)
+        query = Latex(*self._names).query(self.asked, self.do, self.see)
         return rf"$\displaystyle {query} = {self.latex()}$"
 
     @property
     def experiments(self) -> dict[tuple[str, ...], tuple[str, ...]]:
         """The variables that each experiment sets, `()` for observation, and those that its table needs an axis for."""
-        found: dict[frozenset[str], frozenset[str]] = {}
-        for x in probabilities(self.expression):
-            found[x.do] = found.get(x.do, x.do) | free(x)
-        return {self._in_order(do): self._in_order(names) for do, names in found.items()}
-
-    def _in_order(self, names: frozenset[str]) -> tuple[str, ...]:
-        return tuple(x for x in self.order if x in names)
+        return needed_tables(self.expression, self.order, str)
 
     def evaluate(self, joint: Joint, names: Names | None = None) -> np.ndarray:
         """Evaluate the estimand in a distribution of the observed variables, or in those of several experiments.
@@ -103,7 +89,7 @@ class Estimand:
                 `free` variables are averaged by their observed probability, or evenly if there is no such table.
 
         Returns:
-            Probabilities `[*outcome, *see, *do]`; nan if the estimand conditions on an event without mass.
+            Probabilities `[*asked, *see, *do]`; nan if the estimand conditions on an event without mass.
 
         Raises:
             ValueError: a missing or repeated name, a set of names, axes that do not fit the names, a negative entry,
@@ -113,21 +99,10 @@ class Estimand:
         >>> identify({"A": (), "O": ("A",)}, "O", do="A").evaluate([[3, 1], [1, 1]], ("A", "O")).tolist()
         [[0.75, 0.5], [0.25, 0.5]]
         """
-        tables = read_tables(joint, names, self.sizes)
-        for done, needed in self.experiments.items():
-            query = Text(self.order).query(needed, done, ()) if done else "the observed distribution"
-            if frozenset(done) not in tables:
-                raise ValueError(
-                    f"joint has no table of {query}, which the estimand needs: {self}. Give evaluate a dict, such as "
-                    "{'Z': (table, ('Z', 'A', 'O')), (): (observed, ('Z', 'A', 'O'))}."
-                )
-            if missing := [x for x in needed if x not in tables[frozenset(done)].names]:
-                raise ValueError(f"joint has no axis for {', '.join(missing)}, which the estimand needs: {self}.")
-        evaluation = Evaluation(tables)
-        if missing := [x for x in self.names if x not in evaluation.axis]:
-            raise ValueError(f"joint has no axis for {', '.join(missing)}, which the estimand needs: {self}.")
+        evaluation = Evaluation(self._tables(joint, names, self.sizes))
+        check_axes(self, self.names, tuple(evaluation.axis))
         value = evaluation.value(self.expression)
         if self.free:
             # Each value of a free variable gives the same answer, or nan.
             value = evaluation.average(value, frozenset(self.free))
-        return evaluation.arrange(value, (*self.outcome, *self.see, *self.do))
+        return evaluation.arrange(value, (*self.asked, *self.see, *self.do))

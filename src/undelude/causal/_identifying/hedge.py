@@ -14,15 +14,15 @@ from undelude.causal._names import Parents
 
 @dataclass(frozen=True)
 class Hedge:
-    """Proof that `P(outcome | do)` is not identifiable: two R-rooted C-forests (Shpitser & Pearl 2006, Definition 6).
+    """Proof that `P(asked | do)` is not identifiable: two R-rooted C-forests (Shpitser & Pearl 2006, Definition 6).
 
     Hidden common causes connect F, and connect F', which is a subset of F. Each variable has at most one of the
     `arrows` out of it, and along these every variable of F leads to the roots R, as does every variable of F' within
-    F'. F meets `do` and F' does not. The roots are ancestors of `outcome` in the graph mutilated by `do`, so that
+    F'. F meets `do` and F' does not. The roots are ancestors of `asked` in the graph mutilated by `do`, so that
     hidden causes can move the roots in ways that look like effects of `do`.
 
     Attributes:
-        outcome: the variables asked; for a query with evidence, those of the unconditional query that it reduces to.
+        asked: the variables asked; for a query with evidence, those of the unconditional query that it reduces to.
         do: the variables intervened on, likewise.
         roots: R.
         forest: F.
@@ -31,7 +31,7 @@ class Hedge:
         bidirected: the pairs of F with hidden common causes, and these causes.
     """
 
-    outcome: frozenset[str]
+    asked: frozenset[str]
     do: frozenset[str]
     roots: frozenset[str]
     forest: frozenset[str]
@@ -190,9 +190,9 @@ def explanation(
     causes = list(reached.items())[:6]
     hidden = "; ".join(f"{cause}, hidden, reaches {_in_words(names, order)}" for cause, names in causes)
     set_by = _in_words(hedge.do & hedge.forest, order)
-    outcome, do = ([name for name in order if name in names] for names in (hedge.outcome, hedge.do))
-    query, reduced = written_query(asked, done, seen), written_query(outcome, do, ())
-    same = frozenset(asked) == hedge.outcome and frozenset(done) == hedge.do
+    aim, do = ([name for name in order if name in names] for names in (hedge.asked, hedge.do))
+    query, reduced = written_query(asked, done, seen), written_query(aim, do, ())
+    same = frozenset(asked) == hedge.asked and frozenset(done) == hedge.do
     takes = "" if same else f" It requires {reduced}, which is not identifiable."
     return (
         f"{query} cannot be computed from the distribution of the observed variables, with any amount of data.{takes} "

@@ -10,13 +10,12 @@ from typing import NamedTuple
 from undelude.causal._expressions.derivation import Record
 from undelude.causal._expressions.expression import Expression, Probability, Product, Sum, fraction, free, sum_over
 from undelude.causal._expressions.notation import short_list
-from undelude.causal._graphs.adjustment import back_door
+from undelude.causal._graphs.adjustment import back_door, without_noise
 from undelude.causal._graphs.graph import (
     ancestors,
     d_separated,
     latent_projection,
     mutilate,
-    topological_order,
     without_arrows_from,
 )
 from undelude.causal._identifying.estimand import Estimand
@@ -29,31 +28,30 @@ from undelude.causal._identifying.hedge import (
     thicket_explanation,
 )
 from undelude.causal._identifying.id_algorithm import Distribution, Failure, identify_effect
-from undelude.causal._names import AnyGraph, Names, Parents, as_graph, as_latent, as_names, check_names
+from undelude.causal._identifying.question import Question
+from undelude.causal._names import AnyGraph, Names, Parents, check_names
 
 # Variables of a graph for which a refusal says what would help.
 MOST_TRIED = 20
-# Clause of a message.
-ORDER = "the axes of `Estimand.evaluate` follow the order of outcome, see and do"
 
 
 def identify(
     graph: AnyGraph,
-    outcome: Names,
+    asked: Names,
     *,
     do: Names = (),
     see: Names = (),
     latent: Names = (),
     experiments: Iterable[Names] | None = None,
 ) -> Estimand:
-    """Express `P(outcome | do, see)` in the distribution of the observed variables, by ID and IDC.
+    """Express `P(asked | do, see)` in the distribution of the observed variables, by ID and IDC.
 
     The expression is exact under positivity: every value of an observed variable has a positive probability, given any
     values of its causes. With `experiments`, the expression is in the distributions of these (gID).
 
     Args:
         graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
-        outcome: the variables asked, a name or several; not a set, as their order is that of the axes of an evaluation.
+        asked: the variables asked, a name or several; not a set, as their order is that of the axes of an evaluation.
         do: the variables intervened on, likewise.
         see: the variables conditioned on, after the intervention, likewise.
         latent: the variables that cannot be observed, besides those of a `ud.Graph`; all others can.
@@ -78,88 +76,64 @@ def identify(
     >>> print(identify(surrogate, "O", do="A", latent=("U", "V"), experiments=["Z"]))
     P(O | do(Z), A)
     """
-    latent, graph = as_latent(graph, latent), as_graph(graph)
-    outcome, do, see = (as_names(names, order=ORDER) for names in (outcome, do, see))
-    asked, done, seen, hidden = check_names(graph, {"asked": outcome, "done": do, "seen": see, "latent": latent})
-    if not asked:
-        raise ValueError("nothing is asked; name at least one outcome.")
-    known = as_experiments(graph, hidden, experiments)
-    record = Record([name for name in topological_order(graph) if name not in hidden])
-    query = Query(asked, done, seen)
+    question = Question.read(graph, asked, do=do, see=see, latent=latent)
+    known, record = as_experiments(question.graph, question.latent, experiments), question.record()
     try:
-        return query.estimand(graph, hidden, known, record)
+        return _estimand(question, known, record)
     except (Failure, NoExperiment) as failure:
-        raise refusal(failure, graph, hidden, query, record, more=_sufficient(graph, query, hidden)) from None
+        raise refusal(failure, question, record, more=_sufficient(question)) from None
+
+
+def attempt(question: Question, experiments: tuple[Experiment, ...] = (OBSERVATION,)) -> Estimand | None:
+    """Return the estimand of a question, or None if there is none."""
+    try:
+        return _estimand(question, experiments, question.record())
+    except (Failure, NoExperiment):
+        return None
 
 
 def refusal(
-    failure: Failure | NoExperiment,
-    graph: Parents,
-    hidden: tuple[str, ...],
-    query: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]],
-    record: Record,
-    *,
-    about: str = "",
-    more: str = "",
+    failure: Failure | NoExperiment, question: Question, record: Record, *, about: str = "", more: str = ""
 ) -> NotIdentifiable:
-    """Return the error of a query that is not identifiable, with its witness.
+    """Return the error of a question that is not identifiable, with its witness.
 
     Args:
         failure: the place at which identification failed.
-        graph: the parents of each variable.
-        hidden: the variables that cannot be observed.
-        query: the variables asked, done and seen.
+        question: what was asked.
         record: the steps so far.
-        about: the counterfactual that requires the query, if it is not asked itself.
+        about: the counterfactual that requires the question, if it is not asked itself.
         more: a sentence that ends the message.
     """
     before = f"{about} requires another effect. " if about else ""
+    query = question.asked, question.do, question.see
     if isinstance(failure, Failure):
-        hedge = find_hedge(graph, hidden, failure)
+        hedge = find_hedge(question.graph, question.latent, failure)
         message = explanation(hedge, *query, record.order)
         return NotIdentifiable(before + message + more, hedge, record.derivation())
-    thicket = find_thicket(graph, hidden, failure)
+    thicket = find_thicket(question.graph, question.latent, failure)
     message = thicket_explanation(thicket, *query, record.order)
     hedge = dict(thicket.hedges).get(OBSERVATION)
     return NotIdentifiable(before + message + more, hedge, record.derivation(), thicket)
 
 
-class Query(NamedTuple):
-    """The query `P(asked | do(done), seen)`."""
+def _estimand(question: Question, experiments: tuple[Experiment, ...], record: Record) -> Estimand:
+    """Return the estimand of a question, and append the steps to `record`.
 
-    asked: tuple[str, ...]
-    done: tuple[str, ...]
-    seen: tuple[str, ...]
-
-    def estimand(
-        self, graph: Parents, hidden: tuple[str, ...], experiments: tuple[Experiment, ...], record: Record
-    ) -> Estimand:
-        """Return the estimand, and append the steps to `record`.
-
-        Raises:
-            Failure, NoExperiment: there is none.
-        """
-        y, x, z = map(frozenset, self)
-        expression = express(graph, y, x, z, hidden, record, experiments)
-        return Estimand(*self, expression, record.order, derivation=record.derivation())
-
-    def attempt(
-        self, graph: Parents, hidden: tuple[str, ...], experiments: tuple[Experiment, ...] = (OBSERVATION,)
-    ) -> Estimand | None:
-        """Return the estimand, or None if there is none."""
-        record = Record([name for name in topological_order(graph) if name not in hidden])
-        try:
-            return self.estimand(graph, hidden, experiments, record)
-        except (Failure, NoExperiment):
-            return None
+    Raises:
+        Failure, NoExperiment: there is none.
+    """
+    y, x, z = map(frozenset, (question.asked, question.do, question.see))
+    expression = express(question.graph, y, x, z, question.latent, record, experiments)
+    return Estimand(question.asked, question.do, question.see, expression, record.order, derivation=record.derivation())
 
 
-def _sufficient(graph: Parents, query: Query, hidden: tuple[str, ...]) -> str:
+def _sufficient(question: Question) -> str:
     """Return a sentence with the hidden variables each of which would suffice, if there are such and few to try."""
+    graph, shared = without_noise(question.graph, question.latent)
     if len(graph) > MOST_TRIED:
         return ""
-    causes = ancestors(graph, (*query.asked, *query.seen))
-    found = [u for u in hidden if u in causes and query.attempt(graph, tuple(x for x in hidden if x != u))]
+    causes = ancestors(question.graph, (*question.asked, *question.see))
+    found = [u for u in shared if u in causes and attempt(question.observing((u,)))]
     return f" Observing {' or '.join(short_list(found))} alone would identify it." if found else ""
 
 

@@ -53,12 +53,12 @@ def undefined(
             f"{combinations:.1e} combinations of values, too many to check at once. Call query for single values."
         )
     support = _Support(graph, positive)
-    named = {name: support.axis(sizes[name]) for name in (*estimand.outcome, *over, *estimand.free)}
+    named = {name: support.axis(sizes[name]) for name in (*estimand.asked, *over, *estimand.free)}
     scope = _Scope(named, fixed)
     causes = support.undefined(estimand.expression, scope)
     if not causes:
         return nowhere
-    asked, kept, averaged = (tuple(named[x] for x in names) for names in (estimand.outcome, over, estimand.free))
+    asked, kept, averaged = (tuple(named[x] for x in names) for names in (estimand.asked, over, estimand.free))
     bad = support.anywhere(causes, (*asked, *kept, *averaged))
     if averaged:
         # The average over a free variable ignores its values without probability, and those that are undefined.

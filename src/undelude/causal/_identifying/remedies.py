@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations
 
+from undelude.causal._graphs.adjustment import without_noise
 from undelude.causal._graphs.graph import ancestors, topological_order
 from undelude.causal._identifying.estimand import Estimand
 from undelude.causal._identifying.experiments import OBSERVATION
-from undelude.causal._identifying.identification import ORDER, Query
-from undelude.causal._names import AnyGraph, Names, as_graph, as_latent, as_names, check_names
+from undelude.causal._identifying.identification import attempt
+from undelude.causal._identifying.question import Question
+from undelude.causal._names import AnyGraph, Names
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 def remedies(
-    graph: AnyGraph, outcome: Names, *, do: Names = (), see: Names = (), latent: Names = (), limit: int = 1000
+    graph: AnyGraph, asked: Names, *, do: Names = (), see: Names = (), latent: Names = (), limit: int = 1000
 ) -> Remedies:
     """Return the smallest further sets to observe, or to set in an experiment, that would identify an effect.
 
@@ -47,11 +49,13 @@ def remedies(
 
     Args:
         graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`.
-        outcome: the variables asked, as in `identify`.
+        asked: the variables asked, as in `identify`.
         do: the variables intervened on, likewise.
         see: the variables conditioned on, likewise.
         latent: the variables that cannot be observed so far, besides those of a `ud.Graph`.
-        limit: the most sets to try, of those to observe and of those to set.
+        limit: the most sets to try, of those to observe, and again of those to set. The smallest are tried first: the
+            sets that a limit cuts off are at least as large, and those that are returned are minimal all the same.
+            `Remedies.is_complete` is then False, and the printed result says so.
 
     Raises:
         ValueError: as for `identify`; a limit below 1.
@@ -60,24 +64,21 @@ def remedies(
     observe Theta: sum_Theta P(O | A, Theta) P(Theta)
     set A: P(O | do(A))
     """
-    latent, graph = as_latent(graph, latent), as_graph(graph)
-    outcome, do, see = (as_names(names, order=ORDER) for names in (outcome, do, see))
-    asked, done, seen, hidden = check_names(graph, {"asked": outcome, "done": do, "seen": see, "latent": latent})
-    if not asked:
-        raise ValueError("nothing is asked; name at least one outcome.")
+    question = Question.read(graph, asked, do=do, see=see, latent=latent)
     if limit < 1:
         raise ValueError(f"limit must be at least 1, not {limit}.")
-    query, causes = Query(asked, done, seen), ancestors(graph, (*asked, *seen))
-    relevant = [name for name in topological_order(graph) if name in causes]
+    causes = ancestors(question.graph, (*question.asked, *question.see))
+    relevant = [name for name in topological_order(question.graph) if name in causes]
+    _, shared = without_noise(question.graph, question.latent)
 
     def if_observed(names: tuple[str, ...]) -> Estimand | None:
-        return query.attempt(graph, tuple(name for name in hidden if name not in names))
+        return attempt(question.observing(names))
 
     def if_set(names: tuple[str, ...]) -> Estimand | None:
-        return query.attempt(graph, hidden, tuple(dict.fromkeys((OBSERVATION, frozenset(names)))))
+        return attempt(question, tuple(dict.fromkeys((OBSERVATION, frozenset(names)))))
 
-    observe, all_observed = _minimal([name for name in relevant if name in hidden], if_observed, limit)
-    experiment, all_set = _minimal([name for name in relevant if name not in hidden], if_set, limit)
+    observe, all_observed = _minimal([name for name in relevant if name in shared], if_observed, limit)
+    experiment, all_set = _minimal([name for name in relevant if name not in question.latent], if_set, limit)
     return Remedies(observe, experiment, all_observed and all_set)
 
 

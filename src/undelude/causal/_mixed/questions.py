@@ -31,7 +31,7 @@ class AbstractGraph(Mapping[str, tuple[str, ...]]):
         """Return the essential graph of the Markov equivalence class, by Meek's rules (1995).
 
         Raises:
-            ValueError: a variable is latent.
+            ValueError: two variables have a latent common cause.
 
         >>> import undelude as ud
         >>> print(ud.Graph({"Z": (), "A": "Z", "B": (), "O": ("A", "B")}).cpdag())
@@ -68,7 +68,7 @@ class AbstractGraph(Mapping[str, tuple[str, ...]]):
         """Return whether another graph has the same d-separations.
 
         Raises:
-            ValueError: a variable is latent; the graphs have different variables.
+            ValueError: two variables have a latent common cause; the graphs have different variables.
         """
         return equivalence.equivalent(self, other)
 
@@ -100,14 +100,16 @@ class AbstractGraph(Mapping[str, tuple[str, ...]]):
         """
         return graph.paths(self, a, b, see=see, do=do)
 
-    def back_door(self, a: str, o: str, *, latent: Names = (), limit: int | None = None) -> tuple[frozenset[str], ...]:
+    def back_door(
+        self, cause: str, outcome: str, *, latent: Names = (), limit: int | None = None
+    ) -> tuple[frozenset[str], ...]:
         """Return the minimal sets Z with `P(o | do(a)) = sum_z P(o | a, z) P(z)` (Pearl 2009, Definition 3.3.1).
 
         Args:
-            a: the variable intervened on.
-            o: the outcome.
+            cause: the variable intervened on.
+            outcome: the outcome.
             latent: further variables that cannot be observed.
-            limit: the largest number of sets, nearest to `a` first; there can be exponentially many.
+            limit: the largest number of sets, nearest to `cause` first; there can be exponentially many.
 
         Returns:
             The smallest sets first; `()` if there is none, `(frozenset(),)` if the empty set is one.
@@ -115,81 +117,83 @@ class AbstractGraph(Mapping[str, tuple[str, ...]]):
         Raises:
             ValueError: an unknown name, a name in two roles, a limit below 1.
         """
-        return adjustment.back_door(self, a, o, latent=latent, limit=limit)
+        return adjustment.back_door(self, cause, outcome, latent=latent, limit=limit)
 
     def adjustment_sets(
-        self, a: Names, o: Names, *, latent: Names = (), limit: int | None = None
+        self, cause: Names, outcome: Names, *, latent: Names = (), limit: int | None = None
     ) -> tuple[frozenset[str], ...]:
         """Return the minimal adjustment sets, by the complete criterion (Shpitser, VanderWeele & Robins 2010).
 
         Some serve where no back-door set does; otherwise as for `back_door`, and with several causes or outcomes.
 
         Args:
-            a: the variables intervened on.
-            o: the outcomes.
+            cause: the variables intervened on.
+            outcome: the outcomes.
             latent: further variables that cannot be observed.
-            limit: the largest number of sets, nearest to `a` first; there can be exponentially many.
+            limit: the largest number of sets, nearest to `cause` first; there can be exponentially many.
 
         Raises:
-            ValueError: as for `back_door`; nothing is done or asked.
+            ValueError: as for `back_door`; no cause or no outcome.
         """
-        return adjustment.adjustment_sets(self, a, o, latent=latent, limit=limit)
+        return adjustment.adjustment_sets(self, cause, outcome, latent=latent, limit=limit)
 
-    def efficient_adjustment(self, a: Names, o: Names, *, latent: Names = ()) -> frozenset[str] | None:
+    def efficient_adjustment(self, cause: Names, outcome: Names, *, latent: Names = ()) -> frozenset[str] | None:
         """Return the adjustment set of the least asymptotic variance in every model with this graph.
 
         It is known if all variables are observed (Henckel, Perkovic & Maathuis 2022; Rotnitzky & Smucler 2020), or the
-        parents of the causal paths are, or all that is observed causes `a` or `o` (Smucler, Sapienza & Rotnitzky 2022).
+        parents of the causal paths are, or if all that is observed are ancestors of the two (Smucler, Sapienza &
+        Rotnitzky 2022).
 
         Args:
-            a: the variables intervened on.
-            o: the outcomes.
+            cause: the variables intervened on.
+            outcome: the outcomes.
             latent: further variables that cannot be observed.
 
         Returns:
-            The set; None if there is no adjustment set, if an outcome is not an effect of `a`, or if the best set is
-            not known, and may depend on the numbers.
+            The set; None if there is no adjustment set, if an outcome is not an effect of `cause`, or if the best set
+            is not known, and may depend on the numbers.
 
         Raises:
             ValueError: as for `adjustment_sets`.
         """
-        return adjustment.efficient_adjustment(self, a, o, latent=latent)
+        return adjustment.efficient_adjustment(self, cause, outcome, latent=latent)
 
     def front_door(
-        self, a: Names, o: Names, *, latent: Names = (), limit: int | None = None
+        self, cause: Names, outcome: Names, *, latent: Names = (), limit: int | None = None
     ) -> tuple[frozenset[str], ...]:
         """Return the minimal sets Z with `P(o | do(a)) = sum_z P(z | a) sum_a' P(o | a', z) P(a')`.
 
-        Z intercepts all directed paths from `a` to `o`, no back-door path from `a` to Z is open, and `a` blocks all
-        back-door paths from Z to `o` (Pearl 2009, Definition 3.3.3).
+        Z intercepts all directed paths from `cause` to `outcome`, no back-door path from `cause` to Z is open, and
+        `cause` blocks all back-door paths from Z to `outcome` (Pearl 2009, Definition 3.3.3).
 
         Args:
-            a: the variables intervened on.
-            o: the outcomes.
+            cause: the variables intervened on.
+            outcome: the outcomes.
             latent: further variables that cannot be observed.
             limit: the largest number of sets; there can be exponentially many.
 
         Raises:
             ValueError: as for `adjustment_sets`.
         """
-        return front_door(self, a, o, latent=latent, limit=limit)
+        return front_door(self, cause, outcome, latent=latent, limit=limit)
 
-    def instruments(self, a: str, o: str, *, latent: Names = ()) -> tuple[Instrument, ...]:
-        """Return the instruments for the total effect of `a` on `o`, each with a minimal set W to condition on.
+    def instruments(self, cause: str, outcome: str, *, latent: Names = ()) -> tuple[Instrument, ...]:
+        """Return the instruments for the total effect of a cause, each with a minimal set W to condition on.
 
-        In a linear model the effect is `cov(z, o | w) / cov(z, a | w)`; in others an instrument that causes `a` bounds
-        it. Each Z that has a set W of ancestors of Z and `o` is found (van der Zander, Textor & Liskiewicz 2015).
-        Another Z may be missing, but some are found if there are any. Quadratic in the size of the graph.
+        In a linear model the effect of a on o is `cov(z, o | w) / cov(z, a | w)`; in others an instrument that is an
+        ancestor of the cause bounds it. Each Z that has a set W of ancestors of Z and the outcome is found (van der
+        Zander, Textor & Liskiewicz 2015). Another Z may be missing, but some are found if there are any. Quadratic in
+        the size of the graph.
 
         Args:
-            a: the variable intervened on.
-            o: the outcome.
+            cause: the variable intervened on.
+            outcome: the outcome.
             latent: further variables that cannot be observed.
 
         Raises:
             ValueError: an unknown name, a name in two roles.
         """
-        return instruments(self, a, o, latent=latent)
+        return instruments(self, cause, outcome, latent=latent)
 
     def identify(
         self,

@@ -86,10 +86,10 @@ class Causation(NamedTuple):
     """How an effect depends on a cause (Pearl 2009, Definitions 9.2.1 to 9.2.3), probabilities.
 
     Attributes:
-        necessity: PN = P(the effect fails under do(instead) | cause, effect), where both were seen. nan if they are
-            impossible together.
-        sufficiency: PS = P(effect under do(cause) | instead, no effect). nan if that cannot be seen.
-        both: PNS = P(effect under do(cause), and it fails under do(instead)).
+        necessity: PN = P(the outcome fails under do(instead) | cause, outcome), where both were seen. nan if they
+            are impossible together.
+        sufficiency: PS = P(outcome under do(cause) | instead, no outcome). nan if that cannot be seen.
+        both: PNS = P(outcome under do(cause), and it fails under do(instead)).
     """
 
     necessity: Float[Array, ""]

@@ -26,8 +26,9 @@ class Effect(eqx.Module):
     Attributes:
         value: the difference of two expectations, in the units of the outcome.
         definition: the two expectations.
-        estimand: of the distributions that they are taken of, in what can be observed; None if it is not known, or if
-            what is seen or done is a distribution, a likelihood or a mechanism in place of a value.
+        estimand: of the distributions that they are taken of, in what can be observed; None if it is not known, if
+            noise is in the question, or if what is seen or done is a distribution, a likelihood or a mechanism in place
+            of a value.
     """
 
     value: Float[Array, ""]
@@ -88,7 +89,7 @@ class AbstractEffects(AbstractQuestions):
             see: what else was seen, after the intervention: the effect is that among such cases.
             do: what else is done, in both cases; with all mediators in it, this is the controlled direct effect.
             function: of a value of the outcome; by default the value itself.
-            latent: the variables that the estimand does without.
+            latent: the variables that the estimand does without, besides the noise of equations.
 
         Raises:
             ValueError: as for `query`; a cause of several values without `instead`, values that are not numbers;
@@ -107,8 +108,9 @@ class AbstractEffects(AbstractQuestions):
         is_soft = any(isinstance(y, Mapping | Variable) for y in (*seen.values(), *done.values()))
         if is_soft and as_names(latent):
             raise ValueError("latent= asks for an estimand, and there is one for values in see and do alone.")
+        is_of_noise = not as_names(latent) and not {name, outcome, *done, *seen}.isdisjoint(self.graph.latent)
         estimand = None
-        if not is_soft:
+        if not (is_soft or is_of_noise):
             try:
                 estimand = identify(self.graph, outcome, do=(name, *done), see=tuple(seen), latent=latent)
                 estimand = dataclasses.replace(estimand, sizes=self.structure.sizes)

@@ -10,8 +10,7 @@ from jaxtyping import Array, Float
 
 from undelude._tree import is_concrete
 from undelude.causal._expressions.notation import written_query
-from undelude.causal._graphs import graph
-from undelude.causal._graphs.graph import Paths
+from undelude.causal._graphs.graph import topological_order
 from undelude.causal._identifying.estimand import Estimand
 from undelude.causal._identifying.identification import identify
 from undelude.causal._identifying.positivity import undefined
@@ -82,12 +81,13 @@ class CausalModel(AbstractEffects):
             sizes[v.name] = len(v.values)
         self.tables = tuple(v.table for v in variables)
         parents = {v.name: v.parents for v in variables}
-        graph.topological_order(parents)  # Raises on an unknown parent and on a cycle.
+        topological_order(parents)  # Raises on an unknown parent and on a cycle.
         (latent_names,) = check_names(parents, {"latent": () if latent is None else latent})
         self.structure = Structure(
             tuple(v.values for v in variables),
             tuple(parents.items()),
             tuple(name for name in parents if name in latent_names),
+            tuple(v.name for v in variables if v.is_noise),
             is_marginal=latent is not None,
         )
         for v in variables:
@@ -109,7 +109,7 @@ class CausalModel(AbstractEffects):
 
     @property
     def graph(self) -> Graph:
-        """The graph: the parents of each variable, by name."""
+        """The graph: the parents of each variable, by name. What a marginal hides is latent, as is noise."""
         return self.structure.graph
 
     @property
@@ -134,7 +134,8 @@ class CausalModel(AbstractEffects):
 
     def _variable(self, i: int) -> Variable:
         name, parents = self.structure.parents[i]
-        return Variable(name, self.structure.values[i], parents, table=self.tables[i])
+        is_noise = name in self.structure.noise
+        return Variable(name, self.structure.values[i], parents, table=self.tables[i], is_noise=is_noise)
 
     # ------------------------------------------------------------------------------------------------------- answers
 
@@ -247,7 +248,7 @@ class CausalModel(AbstractEffects):
     def _check_positivity(self, estimand: Estimand, fixed: Mapping[str, int]) -> None:
         """Raise `ValueError` if the estimand conditions on an event without probability at the values `fixed`."""
         if undefined(self.graph, [np.asarray(table) for table in self.tables], estimand, fixed):
-            query = written_query(estimand.outcome, estimand.do, estimand.see)
+            query = written_query(estimand.asked, estimand.do, estimand.see)
             raise ValueError(
                 f"the marginal does not determine {query} at these values: the estimand {estimand} conditions on an "
                 "event without probability (positivity)."
@@ -304,56 +305,6 @@ class CausalModel(AbstractEffects):
 
     # --------------------------------------------------------------------------------------------------- the graph
 
-    def d_separated(self, a: Names, b: Names, *, see: Names = (), do: Names = ()) -> bool:
-        """Return whether `see` d-separates `a` and `b` in the graph mutilated by `do`.
-
-        Args:
-            a: a name or several.
-            b: a name or several.
-            see: the variables conditioned on.
-            do: the variables intervened on; they are conditioned on too, except variables in `a` or `b`.
-
-        Raises:
-            ValueError: an unknown name; a name in two of `a`, `b` and `see`.
-
-        >>> import undelude as ud
-        >>> frog = ud.tasks.prize_or_frog().causal_model()
-        >>> frog.d_separated("Theta", "A_1"), frog.d_separated("Theta", "A_1", do="A_1")
-        (False, True)
-        """
-        return graph.d_separated(self.graph, as_names(a), as_names(b), see=as_names(see), do=as_names(do))
-
-    def paths(self, a: str, b: str, *, see: Names = (), do: Names = ()) -> Paths:
-        """Yield the paths between `a` and `b` in the graph mutilated by `do`, and the nodes that block each.
-
-        Args:
-            a: a name.
-            b: a name.
-            see: the variables conditioned on.
-            do: the variables intervened on; they are conditioned on too, except `a` and `b`.
-
-        Raises:
-            ValueError: an unknown name; a name in two of `a`, `b` and `see`.
-        """
-        return graph.paths(self.graph, a, b, see=as_names(see), do=as_names(do))
-
-    def back_door(self, a: str, o: str, *, latent: Names = (), limit: int | None = None) -> tuple[frozenset[str], ...]:
-        """Return the minimal sets Z with `P(o | do(a)) = sum_z P(o | a, z) P(z)` (Pearl 2009, Definition 3.3.1).
-
-        Args:
-            a: the variable intervened on.
-            o: the outcome.
-            latent: variables that cannot be observed, and so not be adjusted for.
-            limit: the largest number of sets, nearest to `a` first; there can be exponentially many.
-
-        Returns:
-            All minimal sets; `()` if there is none, `(frozenset(),)` if the empty set is one.
-
-        Raises:
-            ValueError: an unknown name, a name in two roles.
-        """
-        return self.graph.back_door(a, o, latent=as_names(latent), limit=limit)
-
     def identify(
         self,
         asked: Names,
@@ -369,7 +320,7 @@ class CausalModel(AbstractEffects):
             asked: a name or several, in order; not a set.
             do: the variables intervened on, likewise.
             see: the variables conditioned on, likewise.
-            latent: the variables that cannot be observed.
+            latent: the variables that cannot be observed, besides those of the graph.
             experiments: the sets of variables that experiments set, as in `ud.identify`; by default observation alone.
 
         Raises:

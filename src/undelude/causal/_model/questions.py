@@ -137,16 +137,17 @@ class AbstractQuestions(eqx.Module):
         sizes = [math.prod(self.structure.sizes[name] for name in names) for names in groups]
         return mutual_information(joint.reshape(sizes))
 
-    def information_flow(self, a: Names, b: Names, *, do: Interventions | None = None) -> Float[Array, ""]:
-        """Compute the information that flows from causes to effects, in nats (Ay & Polani 2008).
+    def information_flow(self, cause: Names, outcome: Names, *, do: Interventions | None = None) -> Float[Array, ""]:
+        """Compute the information that flows from causes to outcomes, in nats (Ay & Polani 2008).
 
-            sum_a P(a | do) sum_b P(b | do(a), do) log(P(b | do(a), do) / sum_a' P(a' | do) P(b | do(a'), do))
+            sum_a P(a | do) sum_o P(o | do(a), do) log(P(o | do(a), do) / sum_a' P(a' | do) P(o | do(a'), do))
 
-        It is the mutual information of `b` and an intervention on `a`, drawn as `a` is: 0 for a common cause alone.
+        It is the mutual information of the outcome o and an intervention on the cause a, drawn as a is: 0 for a common
+        cause alone.
 
         Args:
-            a: the causes, a name or several.
-            b: the effects, likewise.
+            cause: a name or several.
+            outcome: likewise.
             do: other variables intervened on, as in `query`.
 
         Raises:
@@ -157,12 +158,12 @@ class AbstractQuestions(eqx.Module):
         >>> round(float(frog.information_flow("A_1", "Theta")), 4)  # no action changes theta
         0.0
         """
-        a, b = (tuple(dict.fromkeys(as_names(names))) for names in (a, b))
+        causes, outcomes = (tuple(dict.fromkeys(as_names(names))) for names in (cause, outcome))
         do = as_assignment("do", do)
-        P = self.query(a, do=do).array.ravel()
+        P = self.query(causes, do=do).array.ravel()
         xp = backend(P)
-        values = itertools.product(*(self.structure.values_of[name] for name in a))
-        effects = [self.query(b, do={**do, **dict(zip(a, x, strict=True))}).array.ravel() for x in values]
+        values = itertools.product(*(self.structure.values_of[name] for name in causes))
+        effects = [self.query(outcomes, do={**do, **dict(zip(causes, x, strict=True))}).array.ravel() for x in values]
         return mutual_information(xp.asarray(P)[:, None, None] * xp.stack(effects)[..., None])
 
     def counterfactual(
@@ -224,13 +225,13 @@ class AbstractQuestions(eqx.Module):
         return Answer(answer.array, asked, answer.values)
 
     def causation(
-        self, cause: Values, effect: Values, *, instead: Value | None = None, given: SoftValues | None = None
+        self, cause: Values, outcome: Values, *, instead: Value | None = None, given: SoftValues | None = None
     ) -> Causation:
         """Compute the probabilities of necessity and sufficiency (Pearl 2009, section 9.2).
 
         Args:
             cause: the name and value of the cause, such as `{"A": 1}`.
-            effect: the name and value of the effect.
+            outcome: the name and value of the outcome.
             instead: the value of the cause in its absence; by default the other one, if there are two.
             given: what else was seen, in the actual world.
 
@@ -244,11 +245,11 @@ class AbstractQuestions(eqx.Module):
 
         The expert always finds the prize, so that nobody sees a failure whose sufficiency could be asked.
         """
-        (a, x), (o, y) = one_entry("cause", cause), one_entry("effect", effect)
+        (a, x), (o, y) = one_entry("cause", cause), one_entry("outcome", outcome)
         index(a, self[a].values, x)  # Raises if there is no such value.
         other = other_value(self[a], x) if instead is None else instead
         given, place = as_assignment("given", given), index(o, self[o].values, y)
-        check_names(self.graph, {"the cause": (a,), "the effect": (o,), "given": tuple(given)})
+        check_names(self.graph, {"the cause": (a,), "the outcome": (o,), "given": tuple(given)})
         fails = {value: float(i != place) for i, value in enumerate(self[o].values)}
 
         def or_nan(do: Values, seen: SoftValues) -> Array:
@@ -261,7 +262,7 @@ class AbstractQuestions(eqx.Module):
         sufficiency = or_nan({a: x}, {a: other, o: fails})
         found = self._worlds([(), (a,), (a,)], seen=tuple(given), asked=[(1, o), (2, o)])
         (_, one, two) = found.names
-        if one[o] == two[o]:  # The cause does not reach the effect.
+        if one[o] == two[o]:  # The cause does not reach the outcome.
             return Causation(necessity, sufficiency, jnp.zeros(()))
         joint = self._of(found.variables).query((one[o], two[o]), see=given, do={one[a]: x, two[a]: other})
         return Causation(necessity, sufficiency, joint[place].sum() - joint[place, place])
@@ -274,7 +275,7 @@ class AbstractQuestions(eqx.Module):
         Args:
             asked: a name or several, in order.
             do: values set by intervention, by name.
-            latent: the variables that cannot be observed, besides those that a marginal hides.
+            latent: the variables that cannot be observed, besides those of the graph: noise, or what a marginal hides.
 
         Raises:
             ValueError: as for `ud.causal.bounds`.

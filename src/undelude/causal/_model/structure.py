@@ -19,6 +19,7 @@ class Structure:
         values: the values of each variable, in the order of `parents`.
         parents: `(name, parents)` of each variable.
         latent: the names that a marginal hides, in the order of `parents`.
+        noise: the names of the noise of equations, in the order of `parents`.
         is_marginal: whether queries with `do` are answered from the distribution of the observed variables alone, as
             those of `CausalModel.marginal` are, and not from the mechanisms.
     """
@@ -26,12 +27,13 @@ class Structure:
     values: tuple[tuple[Hashable, ...], ...]
     parents: tuple[tuple[str, tuple[str, ...]], ...]
     latent: tuple[str, ...] = ()
+    noise: tuple[str, ...] = ()
     is_marginal: bool = False
 
     @functools.cached_property
     def graph(self) -> Graph:
-        """The graph, in which hidden variables are latent."""
-        return Graph(dict(self.parents), latent=self.latent)
+        """The graph, in which hidden variables are latent, and noise, unless a marginal says what is observed."""
+        return Graph(dict(self.parents), latent=self.latent if self.is_marginal else self.noise)
 
     @functools.cached_property
     def place(self) -> dict[str, int]:

@@ -14,7 +14,9 @@ class Equation:
     """A structural equation, `variable = function(parents, noise)`, in place of a `ud.Variable` in a `ud.CausalModel`.
 
     In the model it is a variable that its parents determine, one of which is its noise, a variable called `U_` and its
-    name. All chance is in the noise, so that counterfactuals have answers.
+    name. All chance is in the noise, so that counterfactuals have answers. Nobody observes noise: it is latent in
+    `model.graph`, and for `identify`, `ate` and `bounds`. Queries and samples can name it. So can `marginal`, for an
+    observer who knows it.
 
     Args:
         name: of the variable.
@@ -84,7 +86,7 @@ class Equation:
         domains: list[tuple[Hashable, ...]] = [values_of[name] for name in self.parents]
         found, parents = [], self.parents
         if self.noise:
-            found.append(Variable(self.noise_name, tuple(self.noise), table=list(self.noise.values())))
+            found.append(Variable(self.noise_name, tuple(self.noise), table=list(self.noise.values()), is_noise=True))
             domains.append(tuple(self.noise))
             parents = (*parents, self.noise_name)
         table = np.zeros((*map(len, domains), len(self.values)))

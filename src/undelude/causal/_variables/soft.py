@@ -1,5 +1,6 @@
 """Interventions and evidence that are no single value: a distribution, a policy, a likelihood."""
 
+import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -37,7 +38,8 @@ def other_mechanism(variable: Variable, done: Any) -> Variable | None:
     """
     name, values = variable.name, variable.values
     if isinstance(done, Mapping):
-        return Variable(name, values, table=_row(f"the probabilities of {name}", name, values, done))
+        row = _row(f"the probabilities of {name}", name, values, done)
+        return Variable(name, values, table=row, is_noise=variable.is_noise)
     if not isinstance(done, Variable):
         return None
     if done.name != name:
@@ -47,7 +49,7 @@ def other_mechanism(variable: Variable, done: Any) -> Variable | None:
             f"the mechanism for {name} has the values {listed(done.values)}, and {name} has {listed(values)}: the "
             "values, and their order, must be the same."
         )
-    return done
+    return dataclasses.replace(done, is_noise=variable.is_noise)
 
 
 def likelihood_of(variable: Variable, seen: Mapping[Hashable, float], taken: Sequence[str]) -> tuple[Variable, float]:

@@ -26,6 +26,8 @@ class Variable(eqx.Module):
         parents: the names of its parents.
         table: the mechanism: an axis for each parent, in their order, and a last axis for the variable's own values.
             A NumPy array in double precision, unless it is traced.
+        is_noise: whether it is the noise of a `ud.Equation`. Nobody observes noise: questions of the graph take it as
+            latent. Queries answer for it as for other variables.
 
     Raises:
         ValueError: values or parents that repeat, or are a set, which has no lasting order; a table whose axes do not
@@ -36,8 +38,11 @@ class Variable(eqx.Module):
     values: tuple[Hashable, ...] = eqx.field(static=True)
     parents: tuple[str, ...] = eqx.field(static=True)
     table: Float[Array | np.ndarray, "..."]
+    is_noise: bool = eqx.field(static=True)
 
-    def __init__(self, name: str, values: Iterable[Hashable], parents: Names = (), *, table: ArrayLike):
+    def __init__(
+        self, name: str, values: Iterable[Hashable], parents: Names = (), *, table: ArrayLike, is_noise: bool = False
+    ):
         if not isinstance(name, str) or not name:
             raise ValueError(f"a variable's name must be a non-empty string, not {name!r:.99}.")
         if not isinstance(values, Iterable) or isinstance(values, str | Mapping):
@@ -75,7 +80,7 @@ class Variable(eqx.Module):
         if isinstance(rows, np.ndarray):  # In double precision, which keeps what is rarer than 1e-38.
             rows = rows / rows.sum(-1, keepdims=True)  # Rows may be rounded.
             rows.flags.writeable = False
-        self.name, self.values, self.parents, self.table = name, values, parents, rows
+        self.name, self.values, self.parents, self.table, self.is_noise = name, values, parents, rows, is_noise
 
 
 def index(name: str, values: tuple[Hashable, ...], value: Value) -> int:
