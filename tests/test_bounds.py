@@ -140,7 +140,7 @@ def test_bounds_are_reached_by_models():
             ]
         )
         np.testing.assert_allclose(model.query(("A", "O")), P, atol=1e-6)
-        assert model.query("O", do={"A": 1})[1] == pytest.approx(bound[1], abs=1e-6)
+        assert model.query("O", do={"A": 1})[1] == pytest.approx(float(bound[1]), abs=1e-6)
 
 
 @pytest.mark.usefixtures("no_type_checks")
@@ -179,7 +179,7 @@ def test_counts_give_the_value_of_the_estimand():
     """A context with one row weighs one row; the napkin, whose estimand is a fraction."""
     chain, rows = {"Z": (), "A": ("Z",), "O": ("A",)}, [[[5000, 5000], [1000, 9000]], [[1, 0], [1, 0]]]
     found = bounds(chain, "O", do={"A": 1}, joint=rows, names=("Z", "A", "O"))
-    np.testing.assert_allclose(found.low, [1001 / 10001, 9000 / 10001])
+    np.testing.assert_allclose(found.low, [1001 / 10001, 9000 / 10001], rtol=1e-6)
     rng = np.random.default_rng(4)
     napkin = {"U": (), "V": (), "W": ("U", "V"), "Z": ("W",), "X": ("Z", "U"), "Y": ("X", "V")}
     model = ud.CausalModel(
@@ -196,8 +196,8 @@ def test_an_instrument_that_only_shares_a_cause_is_no_reason_to_call_bounds_shar
     joint[0, 0], joint[1, 1] = [0.4, 0.1], [0.15, 0.35]
     found = bounds(graph, "O", do={"A": 1}, joint=joint, names=("D", "A", "O"), latent=("U", "U2"))
     assert not found.is_sharp
-    assert (found.low <= [0.3, 0.7]).all()
-    assert (found.high >= [0.3, 0.7]).all()
+    assert (np.asarray(found.low) <= [0.3, 0.7]).all()
+    assert (np.asarray(found.high) >= [0.3, 0.7]).all()
 
 
 def named(rng):
@@ -231,3 +231,31 @@ def test_an_answer_says_its_names_and_values():
         bounds(INSTRUMENT, "O", do={"A": 1}, joint=joint, names=("Z", "A", "O"), latent="U")
     with pytest.raises(ValueError, match="A has no value 2; it has 1, 0"):
         bounds(INSTRUMENT, "O", do={"A": 2}, joint=joint, latent="U")
+
+
+def test_bounds_are_labelled_and_print_as_a_table():
+    model = named(np.random.default_rng(5))
+    found = model.bounds("O", do={"A": 1}, latent="U")
+    low, high, is_sharp = found
+    assert is_sharp
+    assert low.values_of == high.values_of == {"O": ("well", "ill")}
+    text = f"""
+           low    high
+O=well  {low[0]:.4f}  {high[0]:.4f}
+O=ill   {low[1]:.4f}  {high[1]:.4f}"""
+    assert str(found) == repr(found) == text[1:]
+    page = found._repr_html_()
+    assert "not sharp" not in page
+    for part in ("O=well", "O=ill", '<th scope="col">low</th>', f"<td>{high[1]:.4f}</td>"):
+        assert part in page
+    plain = bounds({"U": (), "A": "U", "O": "U"}, "O", do={"A": 0}, joint=np.ones((2, 3)), names=("A", "O"), latent="U")
+    assert plain.low.values == ((0, 1, 2),)
+    both = bounds(INSTRUMENT, ("O", "Z"), do={"A": 1}, joint=np.ones((2, 2, 2)), names=("Z", "A", "O"), latent="U")
+    assert str(both).splitlines()[2].split() == ["O=0,", "Z=1", "0.125", "0.375"]
+
+
+def test_bounds_that_are_not_sharp_say_so():
+    graph = {"U2": (), "U": (), "D": ("U2",), "A": ("U2", "U"), "O": ("A", "U")}
+    found = bounds(graph, "O", do={"A": 1}, joint=np.ones((2, 2, 2)), names=("D", "A", "O"), latent=("U", "U2"))
+    assert str(found).splitlines()[-1] == "not sharp: tighter bounds may hold"
+    assert "not sharp" in found._repr_html_()

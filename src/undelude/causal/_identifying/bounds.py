@@ -10,30 +10,56 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from jaxtyping import ArrayLike
 
 from undelude.causal._expressions.tables import read_tables
 from undelude.causal._identifying.identification import NotIdentifiable, identify
 from undelude.causal._identifying.responses import Problem
 from undelude.causal._names import AnyGraph, Names, as_graph, as_latent, as_names, check_names, listed
-from undelude.causal._variables.answer import Answer
+from undelude.causal._summing.contraction import in_jax
+from undelude.causal._variables.answer import Answer, in_columns
 from undelude.causal._variables.soft import Values, as_assignment
 from undelude.causal._variables.variable import index
 
+# The line below bounds that a tighter one may replace.
+NOT_SHARP = "not sharp: tighter bounds may hold"
+
 
 class Bounds(NamedTuple):
-    """The least and the greatest value of each probability.
+    """The least and the greatest value of each probability. It prints as a table, and unpacks to its three attributes.
 
     Attributes:
-        low: `[*asked]`; the probabilities of several values cannot all be this low at once.
+        low: `[*asked]`, with names and values; the probabilities of several values cannot all be this low at once.
         high: likewise.
         is_sharp: whether each bound is reached by a model with this graph and this distribution. If not, a tighter one
             may hold: variables share hidden causes in pairs, and the bounds allow one cause of all of them.
     """
 
-    low: Float[np.ndarray, "..."]
-    high: Float[np.ndarray, "..."]
+    low: Answer
+    high: Answer
     is_sharp: bool
+
+    def __str__(self) -> str:
+        text = in_columns(*self.table(), has_titles=bool(self.low.names))
+        return text if self.is_sharp else f"{text}\n{NOT_SHARP}"
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        from undelude._report.notebook import of_bounds  # In a notebook alone: it needs matplotlib.
+
+        return of_bounds(self)
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Return the head and the rows of the printed table, which has a row for each value.
+
+        Of a large table it has the first rows, and says how many are missing.
+        """
+        both = np.stack([np.asarray(self.low), np.asarray(self.high)], -1)
+        names, values = (*self.low.names, "bound"), (*self.low.values, ("low", "high"))
+        _, rows = Answer(in_jax(both), names, values).table()
+        return [""] * bool(self.low.names) + ["low", "high"], rows
 
 
 class Observed(NamedTuple):
@@ -93,8 +119,10 @@ def bounds(
     >>> instrument = {"Z": (), "U": (), "A": ("Z", "U"), "O": ("A", "U")}
     >>> joint = [[[.32, .08], [.02, .08]], [[.09, .01], [.08, .32]]]  # of Z, A and O
     >>> found = bounds(instrument, "O", do={"A": 1}, joint=joint, names=("Z", "A", "O"), latent="U")
-    >>> print(found.low.round(2), found.high.round(2))
-    [0.16 0.64] [0.36 0.84]
+    >>> print(found)
+          low  high
+    O=0  0.16  0.36
+    O=1  0.64  0.84
     """
     asked = as_names(asked, order="the axes of a table follow the order of the names")
     do = as_assignment("do", do)
@@ -105,10 +133,17 @@ def bounds(
     if (P := _identified(observed, asked, tuple(do))) is not None:
         value = P[(..., *places.values())]
         if not np.isnan(value).any():
-            return Bounds(value, value, is_sharp=True)
+            return _labelled(observed, asked, value, value, is_sharp=True)
     problem = Problem(observed.graph, observed.latent, observed.P, observed.names, asked, tuple(do))
     low, high = problem.extremes(problem.effect(places))
-    return Bounds(low.clip(0, 1), high.clip(0, 1), problem.is_sharp)
+    return _labelled(observed, asked, low.clip(0, 1), high.clip(0, 1), is_sharp=problem.is_sharp)
+
+
+def _labelled(
+    observed: Observed, asked: tuple[str, ...], low: np.ndarray, high: np.ndarray, *, is_sharp: bool
+) -> Bounds:
+    values = tuple(observed.values[name] for name in asked)
+    return Bounds(*(Answer(in_jax(x), asked, values) for x in (low, high)), is_sharp=is_sharp)
 
 
 def _observed(

@@ -282,8 +282,10 @@ class AbstractQuestions(eqx.Module):
         >>> import undelude as ud
         >>> frog = ud.tasks.prize_or_frog().causal_model(num_rounds=1)
         >>> found = frog.bounds("O_1", do={"A_1": 0}, latent="Theta")  # half of the time another box was opened
-        >>> print(found.low, found.high)
-        [0.  0.5] [0.5 1. ]
+        >>> print(found)
+               low  high
+        O_1=0    0   0.5
+        O_1=1  0.5     1
         """
         do = as_assignment("do", do)
         latent = as_latent(self.graph, latent)
