@@ -140,23 +140,26 @@ def test_bounds_are_reached_by_models():
             ]
         )
         np.testing.assert_allclose(model.query(("A", "O")), P, atol=1e-6)
-        assert model.query("O", do={"A": 1})[1] == pytest.approx(bound[1], abs=1e-6)
+        assert model.query("O", do={"A": 1})[1] == pytest.approx(float(bound[1]), abs=1e-6)
 
 
+@pytest.mark.usefixtures("no_type_checks")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"do": {"A": 2}}, "A has 2 values in the joint"),
-        ({"joint": np.ones((2, 2))}, "the joint has 2 axes, and there are 3 names"),
+        ({"do": {"A": 2}}, "A has no value 2; it has 0, 1"),
+        ({"joint": np.ones((2, 2))}, "2 axes; it needs one for each of Z, A, O"),
         ({"names": ("A", "O"), "joint": np.ones((2, 2))}, "Z is neither observed nor latent"),
         ({"asked": "A"}, "A is both asked and done"),
         ({"asked": ("O", "O")}, "a name is asked twice"),
         ({"asked": "U"}, "U is both latent and asked"),
         ({"do": {"U": 1}}, "U is both latent and done"),
-        ({"do": {"A": "1"}}, "say the index of the value"),
+        ({"do": {"A": "1"}}, "A has no value '1': its value 1 is a number, not str"),
         ({"do": "A"}, "do must be a dict"),
-        ({"joint": np.full((2, 2, 2), np.inf)}, "finite numbers of 0 or more"),
-        ({"joint": -np.ones((2, 2, 2))}, "0 or more"),
+        ({"joint": np.full((2, 2, 2), np.inf)}, "finite, none negative, not all zero"),
+        ({"joint": -np.ones((2, 2, 2))}, "finite, none negative"),
+        ({"names": None}, "names is missing"),
+        ({"joint": {"A": (np.ones((2, 2, 2)), ("Z", "A", "O"))}}, "bounds do not combine experiments"),
         # The instrument decides the outcome while the action stays the same.
         ({"joint": [[[1, 0], [0, 0]], [[0, 1], [0, 0]]], "do": {"A": 0}}, "no model with this graph"),
     ],
@@ -176,7 +179,7 @@ def test_counts_give_the_value_of_the_estimand():
     """A context with one row weighs one row; the napkin, whose estimand is a fraction."""
     chain, rows = {"Z": (), "A": ("Z",), "O": ("A",)}, [[[5000, 5000], [1000, 9000]], [[1, 0], [1, 0]]]
     found = bounds(chain, "O", do={"A": 1}, joint=rows, names=("Z", "A", "O"))
-    np.testing.assert_allclose(found.low, [1001 / 10001, 9000 / 10001])
+    np.testing.assert_allclose(found.low, [1001 / 10001, 9000 / 10001], rtol=1e-6)
     rng = np.random.default_rng(4)
     napkin = {"U": (), "V": (), "W": ("U", "V"), "Z": ("W",), "X": ("Z", "U"), "Y": ("X", "V")}
     model = ud.CausalModel(
@@ -193,5 +196,66 @@ def test_an_instrument_that_only_shares_a_cause_is_no_reason_to_call_bounds_shar
     joint[0, 0], joint[1, 1] = [0.4, 0.1], [0.15, 0.35]
     found = bounds(graph, "O", do={"A": 1}, joint=joint, names=("D", "A", "O"), latent=("U", "U2"))
     assert not found.is_sharp
-    assert (found.low <= [0.3, 0.7]).all()
-    assert (found.high >= [0.3, 0.7]).all()
+    assert (np.asarray(found.low) <= [0.3, 0.7]).all()
+    assert (np.asarray(found.high) >= [0.3, 0.7]).all()
+
+
+def named(rng):
+    """Return a model with an instrument, whose variables have values that are no positions."""
+    return ud.CausalModel(
+        [
+            ud.Variable("Z", (2, 1), table=rng.dirichlet(np.ones(2))),
+            ud.Variable("U", range(4), table=rng.dirichlet(np.ones(4))),
+            ud.Variable("A", (1, 0), ("Z", "U"), table=rng.dirichlet(np.ones(2), (2, 4))),
+            ud.Variable("O", ("well", "ill"), ("A", "U"), table=rng.dirichlet(np.ones(2), (2, 4))),
+        ]
+    )
+
+
+def test_an_answer_says_its_names_and_values():
+    """The value A=1 is at position 0, and the order of the axes does not matter."""
+    model = named(np.random.default_rng(5))
+    for names in (("Z", "A", "O"), ("O", "Z", "A")):
+        joint = model.query(names)
+        for a, place in ((1, 0), (0, 1)):
+            plain = np.asarray(joint).transpose([names.index(x) for x in ("Z", "A", "O")])
+            right = bounds(INSTRUMENT, "O", do={"A": place}, joint=plain, names=("Z", "A", "O"), latent="U")
+            for found in (
+                bounds(INSTRUMENT, "O", do={"A": a}, joint=joint, latent="U"),
+                bounds(INSTRUMENT, "O", do={"A": a}, joint=joint, names=names, latent="U"),
+                model.bounds("O", do={"A": a}, latent="U"),
+            ):
+                np.testing.assert_allclose(found.low, right.low, atol=1e-6)
+                np.testing.assert_allclose(found.high, right.high, atol=1e-6)
+    with pytest.raises(ValueError, match="joint has the axes O, Z, A, not Z, A, O: leave names out"):
+        bounds(INSTRUMENT, "O", do={"A": 1}, joint=joint, names=("Z", "A", "O"), latent="U")
+    with pytest.raises(ValueError, match="A has no value 2; it has 1, 0"):
+        bounds(INSTRUMENT, "O", do={"A": 2}, joint=joint, latent="U")
+
+
+def test_bounds_are_labelled_and_print_as_a_table():
+    model = named(np.random.default_rng(5))
+    found = model.bounds("O", do={"A": 1}, latent="U")
+    low, high, is_sharp = found
+    assert is_sharp
+    assert low.values_of == high.values_of == {"O": ("well", "ill")}
+    text = f"""
+           low    high
+O=well  {low[0]:.4f}  {high[0]:.4f}
+O=ill   {low[1]:.4f}  {high[1]:.4f}"""
+    assert str(found) == repr(found) == text[1:]
+    page = found._repr_html_()
+    assert "not sharp" not in page
+    for part in ("O=well", "O=ill", '<th scope="col">low</th>', f"<td>{high[1]:.4f}</td>"):
+        assert part in page
+    plain = bounds({"U": (), "A": "U", "O": "U"}, "O", do={"A": 0}, joint=np.ones((2, 3)), names=("A", "O"), latent="U")
+    assert plain.low.values == ((0, 1, 2),)
+    both = bounds(INSTRUMENT, ("O", "Z"), do={"A": 1}, joint=np.ones((2, 2, 2)), names=("Z", "A", "O"), latent="U")
+    assert str(both).splitlines()[2].split() == ["O=0,", "Z=1", "0.125", "0.375"]
+
+
+def test_bounds_that_are_not_sharp_say_so():
+    graph = {"U2": (), "U": (), "D": ("U2",), "A": ("U2", "U"), "O": ("A", "U")}
+    found = bounds(graph, "O", do={"A": 1}, joint=np.ones((2, 2, 2)), names=("D", "A", "O"), latent=("U", "U2"))
+    assert str(found).splitlines()[-1] == "not sharp: tighter bounds may hold"
+    assert "not sharp" in found._repr_html_()

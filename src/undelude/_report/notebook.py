@@ -25,6 +25,7 @@ from undelude._drawing.svg import STYLE, WIDTH, to_figure
 from undelude._process.episodes import EXPERT, Episodes
 from undelude.causal._expressions.derivation import Derivation
 from undelude.causal._graphs.graph import Path
+from undelude.causal._identifying.bounds import NOT_SHARP, Bounds
 from undelude.causal._mixed.graph import Graph
 from undelude.causal._model.model import CausalModel
 from undelude.causal._variables.answer import Answer
@@ -138,6 +139,13 @@ def of_answer(answer: Answer) -> str:
         return _page(f"<pre>{escape(str(answer))}</pre>")
     head, rows = answer.table()
     return _page(_table(head, rows) if len(answer.names) > 1 else _table(["", *head], [["P", *row] for row in rows]))
+
+
+def of_bounds(found: Bounds) -> str:
+    """Return the table of bounds, as it is printed."""
+    head, rows = found.table()
+    table = _table(head, rows) if found.low.names else _table(["", *head], [["bounds", *row] for row in rows])
+    return _page(table, "" if found.is_sharp else f'<p class="aside">{NOT_SHARP}</p>')
 
 
 def of_graph(graph: Graph) -> str:

@@ -283,16 +283,16 @@ class AbstractQuestions(eqx.Module):
         >>> import undelude as ud
         >>> frog = ud.tasks.prize_or_frog().causal_model(num_rounds=1)
         >>> found = frog.bounds("O_1", do={"A_1": 0}, latent="Theta")  # half of the time another box was opened
-        >>> print(found.low, found.high)
-        [0.  0.5] [0.5 1. ]
+        >>> print(found)
+               low  high
+        O_1=0    0   0.5
+        O_1=1  0.5     1
         """
         do = as_assignment("do", do)
         latent = as_latent(self.graph, latent)
         check_names(self.graph, {"latent": latent, "asked": asked, "done": tuple(do)})
-        names = [name for name in self.graph if name not in latent]
-        places = {name: index(name, self.structure.values_of[name], x) for name, x in do.items()}
-        joint = np.asarray(self.query(names), float)
-        return bounds(self.graph, asked, do=places, joint=joint, names=names, latent=latent)
+        joint = self.query([name for name in self.graph if name not in latent])
+        return bounds(self.graph, asked, do=do, joint=joint, latent=latent)
 
     def _worlds(self, done: list[tuple[str, ...]], *, seen: tuple[str, ...], asked: list[tuple[int, str]]) -> Worlds:
         """Return the worlds with these interventions, in which `seen` (the first) and `asked` can be answered.

@@ -162,13 +162,7 @@ class Answer(NDArrayOperatorsMixin, eqx.Module):
         head, rows = self.table()
         if not self.names:
             return rows[0][0]
-        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        first = 1 if len(self.names) > 1 else 0  # Headings of rows are on the left, numbers on the right.
-        lines = [
-            "  ".join(x.ljust(n) if i < first else x.rjust(n) for i, (x, n) in enumerate(zip(row, widths, strict=True)))
-            for row in (head, *rows)
-        ]
-        return "\n".join(line.rstrip() for line in lines)
+        return in_columns(head, rows, has_titles=len(self.names) > 1)
 
     def __repr__(self) -> str:
         return str(self)
@@ -216,6 +210,18 @@ class Answer(NDArrayOperatorsMixin, eqx.Module):
         """Raise `ValueError` if the axes of the array are not those of the names."""
         if np.shape(self.array) != tuple(map(len, self.values)):
             raise ValueError(f"an answer of shape {np.shape(self.array)} is a batch: index its leading axes first.")
+
+
+def in_columns(head: list[str], rows: list[list[str]], *, has_titles: bool) -> str:
+    """Return a table as text: titles of rows, if the first column has them, on the left, and numbers on the right."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [
+        "  ".join(
+            x.ljust(n) if i < has_titles else x.rjust(n) for i, (x, n) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in (head, *rows)
+    ]
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _places(answer: Answer) -> Iterator[tuple[int, ...]]:
