@@ -44,6 +44,16 @@ class Panel:
         return tuple(edge for edge in self.all_edges if edge[1] in self.done)
 
     @property
+    def arcs(self) -> tuple[tuple[str, str], ...]:
+        """The bidirected edges that remain after surgery."""
+        return tuple(pair for pair in self.bidirected if not set(pair) & set(self.done))
+
+    @property
+    def removed_arcs(self) -> tuple[tuple[str, str], ...]:
+        """The bidirected edges that surgery removes, as they have an end in a done variable."""
+        return tuple(pair for pair in self.bidirected if set(pair) & set(self.done))
+
+    @property
     def all_edges(self) -> tuple[tuple[str, str], ...]:
         """Pairs `(parent, child)` before surgery."""
         return _edges(self.graph)
@@ -67,14 +77,15 @@ def describe(panel: Panel) -> str:
     children = {a: [child for parent, child in panel.edges if parent == a] for a in panel.graph}
     arrows = [f"from {symbol(a)} to {_and(found)}" for a, found in children.items() if found]
     sentences += [f"Arrows: {'; '.join(arrows)}."] if arrows else []
-    if panel.bidirected:
-        pairs = _and(f"{symbol(a)} ↔ {symbol(b)}" for a, b in panel.bidirected)
+    if panel.arcs:
+        pairs = _and(f"{symbol(a)} ↔ {symbol(b)}" for a, b in panel.arcs)
         sentences.append(f"Latent common causes: {pairs}.")
     for role in ("latent", "seen", "done"):
         if names := getattr(panel, role):
             sentences.append(f"{role.capitalize()}: {_and(names)}.")
-    if panel.removed:
-        sentences.append(f"Surgery removed {_and(f'{symbol(a)} → {symbol(b)}' for a, b in panel.removed)}.")
+    cut = [f"{symbol(a)} → {symbol(b)}" for a, b in panel.removed]
+    cut += [f"{symbol(a)} ↔ {symbol(b)}" for a, b in panel.removed_arcs]
+    sentences += [f"Surgery removed {_and(cut)}."] if cut else []
     for path in panel.paths:
         steps = zip(path.arrows, path.nodes[1:], strict=True)
         way = symbol(path.nodes[0]) + "".join(f" {'→' if to == '->' else '←'} {symbol(name)}" for to, name in steps)

@@ -122,7 +122,7 @@ def _are_symbols(x: Any, mask: np.ndarray) -> bool:
 
 
 def of_model(model: CausalModel) -> str:
-    """Return the graph of a model, hidden variables dotted, and the values and parents of each variable."""
+    """Return the graph of a model, hidden variables dashed, and the values and parents of each variable."""
     graph, structure = model.graph, model.structure
     drawn = _drawn(graph)
     rows = [
