@@ -16,7 +16,7 @@ from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
 from undelude._drawing.colours import DO, INK, MUTED, RULE, SEE
 from undelude._drawing.panel import Panel, describe
 from undelude._drawing.svg import FONT, STYLE, WIDTH, Svg, symbol, to_figure
-from undelude.causal._graphs.graph import Path
+from undelude.causal._graphs.path import Path
 from undelude.causal._mixed.layout import layout
 
 # Sizes of nodes, of the layout, and of arrows and flows, in points; a dash pattern in line widths.
@@ -132,6 +132,8 @@ class _Plan:
             axes.text(2, height - 9, panel.title, va="center", color=INK)
         for edge in panel.edges:
             arrow(axes, sheet.between(sheet.routes[edge], *edge, GAP), INK, 1.0)
+        for edge in panel.undirected:
+            axes.plot(*sheet.between(sheet.routes[edge], *edge, GAP).T, color=INK, lw=1.0, zorder=2)
         for pair in panel.arcs:
             _draw_arc(sheet, pair, INK)
         if len(panel.removed) + len(panel.removed_arcs) <= MAX_CUT:
@@ -345,11 +347,15 @@ def _legend(panel: Panel) -> list[tuple[str, Callable[[Axes, float, float], None
         for end in (x, x + 22):
             arrow(axes, np.linspace((x + 11, y), (end, y), 12), INK, 1.0, dashes=DASHED)
 
+    def either(axes: Axes, x: float, y: float) -> None:
+        axes.plot([x, x + 22], [y, y], color=INK, lw=1.0)
+
     flows = {flow_colour(path) for path in panel.paths if path.is_open}
     blocked = [path for path in panel.paths if not path.is_open]
     entries = [
         (panel.latent, "latent", node("latent")),
         (panel.bidirected, "latent common cause", joined),
+        (panel.undirected, "arrow of either direction", either),
         (panel.seen, "seen", node("seen")),
         (panel.done, "done", node("done")),
         (SEE in flows, "flows back into causes", flow(SEE)),

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from undelude._tree import is_concrete
 from undelude.causal._expressions.notation import written_query
 from undelude.causal._graphs import graph
-from undelude.causal._graphs.graph import Paths
+from undelude.causal._graphs.path import Paths
 from undelude.causal._identifying.estimand import Estimand
 from undelude.causal._identifying.identification import identify
 from undelude.causal._identifying.positivity import undefined
