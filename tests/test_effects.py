@@ -60,9 +60,9 @@ def test_conditional_and_controlled_effects():
 def test_an_effect_shows_its_definition_and_estimand():
     model = random_tables(np.random.default_rng(1), hidden=False)
     assert str(model.ate({"A": 1}, "O")).splitlines()[0].startswith("E[O | do(A=1)] - E[O | do(A=0)] = ")
-    assert str(model.ate({"A": 1}, "O")).splitlines()[1] == "Estimand: P(O | do(A)) = P(O | A)"
+    assert str(model.ate({"A": 1}, "O")).splitlines()[1] == "Estimand from observations: P(O | do(A)) = P(O | A)"
     hidden = random_tables(np.random.default_rng(1), hidden=True)
-    assert "Estimand: P(O | do(A)) = sum_U" in str(hidden.ate({"A": 1}, "O"))
+    assert "Estimand from observations: P(O | do(A)) = sum_U" in str(hidden.ate({"A": 1}, "O"))
     with pytest.raises(ud.NotIdentifiable):
         hidden.ate({"A": 1}, "O", latent="U")
     with pytest.raises(ud.NotIdentifiable):

@@ -7,12 +7,15 @@ from itertools import combinations, islice, permutations, product
 import networkx as nx
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import Circle, FancyBboxPatch
 
 import graph_oracle as oracle
 import undelude as ud
 from graph_oracle import random_graph
+from undelude._drawing.colours import ON_WHITE
+from undelude._drawing.panel import describe, panel_of
 from undelude.causal._graphs.adjustment import back_door
 from undelude.causal._graphs.graph import d_separated, latent_projection
 from undelude.causal._graphs.moral import moral
@@ -327,6 +330,38 @@ def test_plot_of_a_graph():
     with pytest.raises(TypeError, match="axes of matplotlib"):
         ud.plot.graph(FRONT_DOOR, axes=3)
     plt.close("all")
+
+
+@pytest.mark.usefixtures("no_type_checks")
+def test_surgery_crosses_out_both_kinds_of_edges():
+    """Each edge that is cut is faded and has two bars; more than four are left out."""
+
+    def drawn(graph, done):
+        axes = ud.plot.graph(graph, do=done, axes=Figure().subplots())
+        looks = [(to_hex(line.get_color()), line.get_linestyle()) for line in axes.lines]
+        return [looks.count((ON_WHITE[colour], style)) for colour in ("rule", "muted") for style in ("-", "--")]
+
+    arrow = ud.Graph({"A": (), "O": "A"})
+    arc = ud.Graph({"A": (), "O": ()}, bidirected=[("A", "O")])
+    assert drawn(arrow, "O") == [1, 0, 2, 0]
+    assert drawn(arc, "O") == drawn(arc, "A") == [0, 2, 2, 0]  # Either half of a bidirected edge is a line.
+    assert drawn(ud.Graph(arrow, bidirected=[("A", "O")]), "O") == [1, 2, 4, 0]
+    many = {f"Z{i}": () for i in range(4)}
+    assert drawn(ud.Graph({**many, "O": tuple(many), "X": ()}, bidirected=[("O", "X")]), "O") == [0, 0, 0, 0]
+    both = describe(panel_of(ud.Graph(arrow, bidirected=[("A", "O")]), done=("O",)))
+    assert "Surgery removed A → O and A ↔ O." in both
+    assert "Latent common causes" not in both
+
+
+@pytest.mark.usefixtures("no_type_checks")
+def test_latent_variables_are_dashed_wherever_they_are_drawn():
+    axes = ud.plot.graph(HIDDEN, axes=Figure().subplots())
+    looks = [patch.get_linestyle() for patch in axes.patches if isinstance(patch, Circle)]
+    assert looks.count("solid") == 2
+    ((_, pattern),) = set(looks) - {"solid"}  # Of the variable, and of the sign of the legend.
+    assert min(pattern) > 1  # Dashes, not dots.
+    assert "[dashed]" in HIDDEN.to_tikz()
+    assert f"stroke-dasharray: {1.1 * pattern[0]:g}" in HIDDEN._repr_html_()
 
 
 def test_long_names_are_drawn_inside_their_nodes():

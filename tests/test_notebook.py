@@ -1,6 +1,7 @@
 """What notebooks and papers show: `ud.plot`, and the HTML of certificates, episodes and causal models."""
 
 import re
+from html import unescape
 
 import equinox as eqx
 import jax
@@ -315,3 +316,160 @@ def test_causal_model_in_a_notebook():
     assert "<svg" in html
     assert "latent" not in html
     assert "latent" in model.marginal(["A"])._repr_html_()
+
+
+TRIAL = ud.Graph({"Z": (), "A": "Z", "O": "A"}, bidirected=[("A", "O")])
+
+
+def cells(html):
+    """Return the rows of the tables of a page, as texts."""
+    rows = re.findall(r"<tr>(.*?)</tr>", html, flags=re.DOTALL)
+    return [[unescape(x) for x in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)] for row in rows]
+
+
+def refused(call, *args, **kwargs):
+    with pytest.raises(ud.NotIdentifiable) as caught:
+        call(*args, **kwargs)
+    return caught.value
+
+
+def test_paths_print_without_being_taken():
+    paths = TRIAL.paths("A", "O", see="Z")
+    assert str(paths) == repr(paths) == "A -> O: open\nA <-> O: open"
+    assert len(list(paths)) == 2
+    assert str(TRIAL.paths("Z", "O", see="A")) == "Z -> A -> O: blocked by A\nZ -> A <-> O: open"
+    assert "Z &rarr; A &harr; O" in TRIAL.paths("Z", "O", see="A")._repr_html_()
+    assert str(ud.Graph({"A": (), "O": ()}).paths("A", "O")) == "No path."
+    many = {f"Z{i}": () for i in range(14)}
+    text = str(graph.paths({**many, "A": tuple(many), "O": tuple(many)}, "A", "O"))
+    assert text.count("open") == 12
+    assert text.endswith("\nMore than 12 paths.")
+
+
+def test_effect_says_what_computed_it():
+    model = ud.CausalModel(
+        [
+            ud.Variable("A", ("<b>", "b"), table=[0.5, 0.5]),
+            ud.Variable("O", (0, 1), parents="A", table=[[0.9, 0.1], [0.2, 0.8]]),
+        ]
+    )
+    effect = model.ate({"A": "b"}, "O")
+    first, second = str(effect).split("\n")
+    assert first == "E[O | do(A=b)] - E[O | do(A=<b>)] = 0.7, from the model's mechanisms"
+    assert second == "Estimand from observations: P(O | do(A)) = P(O | A)"
+    html = effect._repr_html_()
+    assert "<b>" not in html
+    assert cells(html) == [
+        ["E[O | do(A=b)] - E[O | do(A=<b>)]", "0.7, from the model's mechanisms"],
+        ["estimand from observations", "P(O | do(A)) = P(O | A)"],
+    ]
+    assert cells(model.direct_effect({"A": "b"}, "O")._repr_html_())[0][1] == "0.7"
+    assert "= 0.7, from what is observed\n" in str(model.marginal(("A", "O")).ate({"A": "b"}, "O"))
+
+
+def test_fitted_effect_is_of_the_mechanisms_and_not_of_the_frequencies():
+    """A graph without the arrow from Z to O: in the data Z is correlated with O given A."""
+    rng = np.random.default_rng(0)
+    Z = rng.random(200) < 0.5
+    A = rng.random(200) < np.where(Z, 0.8, 0.2)
+    O = rng.random(200) < 0.2 + 0.4 * A + 0.2 * Z
+    rows = {"Z": Z.astype(int), "A": A.astype(int), "O": O.astype(int)}
+    model = ud.causal.fit({"Z": (), "A": "Z", "M": "A", "O": "M"}, {**rows, "M": rows["A"] ^ (rng.random(200) < 0.1)})
+    effect = model.ate({"A": 1}, "O")
+    counts = np.zeros((2, 2))
+    np.add.at(counts, (rows["A"], rows["O"]), 1)
+    by_estimand = effect.estimand.evaluate(counts, ("A", "O"))
+    assert abs(float(effect) - (by_estimand[1, 1] - by_estimand[1, 0])) > 0.02
+    in_model = effect.estimand.evaluate(model.query(("A", "O")))
+    assert float(effect) == pytest.approx(in_model[1, 1] - in_model[1, 0], abs=1e-6)
+    assert "from the model's mechanisms" in str(effect)
+
+
+def test_causation_in_a_notebook():
+    frog = ud.tasks.prize_or_frog().causal_model(num_rounds=1)
+    rows = cells(frog.causation({"A_1": 1}, {"O_1": 1})._repr_html_())
+    assert [row[:2] for row in rows] == [["PN, necessity", "1"], ["PS, sufficiency", "nan"], ["PNS, both", "0.5"]]
+
+
+def test_remedies_are_shown_with_their_estimands():
+    found = ud.causal.remedies(TRIAL, "O", do="A")
+    assert repr(found) == str(found)
+    assert str(found).endswith("\nset A: P(O | do(A))")
+    assert cells(found._repr_html_())[1:] == [[*row] for row in found.table()]
+    assert found.table()[1] == ("set", "A", "P(O | do(A))")
+    limited = ud.causal.remedies(TRIAL, "O", do="A", limit=1)
+    assert "a larger limit" in limited._repr_html_()
+    assert "Nothing helps" not in limited._repr_html_()
+
+
+def test_essential_graph_in_a_notebook():
+    """Arrows have heads, and edges of either direction have none."""
+
+    def heads(html):
+        return len(re.findall(r"<path[^>]*fill: var\(--ink\)", html))
+
+    essential = ud.Graph({"Z": (), "A": "Z", "B": (), "O": ("A", "B")}).cpdag()
+    assert repr(essential) == "EssentialGraph(A -> O, B -> O, Z - A)"
+    html = essential._repr_html_()
+    assert "Arrows: from A to O; from B to O. Edges of either direction: Z - A." in unescape(html)
+    assert heads(html) == 2
+    assert "arrow of either direction" in html
+    backwards = ud.Graph({"O": ("A", "B"), "A": "Z", "B": (), "Z": ()}).cpdag()
+    assert heads(backwards._repr_html_()) == 2
+    whole = ud.Graph({"X": ("Y", "Z"), "Y": "Z", "Z": ()}).cpdag()
+    assert heads(whole._repr_html_()) == 0
+
+
+def test_hedge_is_shown_by_its_parts():
+    hidden = ud.Graph({"U": (), "A": "U", "O": ("A", "U")}, latent="U")
+    hedge = refused(hidden.identify, "O", do="A").hedge
+    assert str(hedge) == repr(hedge)
+    assert str(hedge).split("\n") == [
+        "Hedge: P(O | do(A)) is not identifiable.",
+        "F: A, O",
+        "F': O",
+        "roots: O",
+        "directed edges: A -> O",
+        "hidden causes: A <-> O (U)",
+    ]
+    html = hedge._repr_html_()
+    assert cells(html) == [[*row] for row in hedge.table()]
+    assert "Arrows: from A to O. Latent common causes: A ↔ O." in html
+    assert refused(TRIAL.identify, "O", do="A").hedge.table()[-1] == ("hidden causes", "A <-> O")
+
+
+def test_thicket_is_shown_by_its_experiments():
+    thicket = refused(TRIAL.identify, "O", do="A", experiments=["Z", (), "O"]).thicket
+    assert str(thicket) == repr(thicket)
+    assert str(thicket).split("\n") == [
+        "Thicket: no experiment determines P(O | do(all others)).",
+        "do(Z): hedge F = {A, O}, F' = {O}",
+        "observation: hedge F = {A, O}, F' = {O}",
+        "do(O): sets O",
+    ]
+    assert cells(thicket._repr_html_()) == [[*row] for row in thicket.table()]
+
+
+def test_refusal_in_a_notebook():
+    """The message, the witness, and the steps up to the failure."""
+    error = refused(TRIAL.identify, "O", do="A")
+    html = error._repr_html_()
+    assert str(error) in unescape(html)
+    assert error.hedge.title in html
+    assert [row[1] for row in cells(html) if row[1].startswith("ID, ")] == [x.rule for x in error.derivation.steps]
+    several = refused(TRIAL.identify, "O", do="A", experiments=["Z", ()])
+    assert several.thicket.title in several._repr_html_()
+    worlds = [({"O": 1}, {"A": 1}), ({"O": 0}, {"A": 0})]
+    counterfactual = refused(ud.causal.identify_counterfactual, {"A": (), "O": "A"}, worlds)
+    assert str(counterfactual.conflict) in counterfactual._repr_html_()
+    assert repr(counterfactual.conflict).startswith("Conflict: hidden causes or a shared noise join O=1 under do(A=1)")
+    assert ud.NotIdentifiable("no", None)._repr_html_().endswith("<p>no</p></div>")
+
+
+@pytest.mark.parametrize("make", [lambda: refused(TRIAL.identify, "O", do="A"), lambda: TRIAL.paths("A", "O")])
+def test_causal_pages_are_light_and_dark_and_scroll(make):
+    html = make()._repr_html_()
+    assert "prefers-color-scheme: dark" in html
+    assert '<div class="wide"><table' in html
+    assert ".undelude .wide { overflow-x: auto; }" in html
+    assert not re.search(r"#[0-9a-f]{6}", html.split("</style>", 1)[1])

@@ -95,7 +95,7 @@ def _(jax, logs, mo, offline):
 def _(mo):
     mo.md(r"""
     Held-out sessions choose the number of hidden causes. Below is the model that was found, as a graph over two
-    rounds: the hidden cause is dotted.
+    rounds: the hidden cause is dashed.
     """)
     return
 

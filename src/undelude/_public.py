@@ -40,7 +40,7 @@ from undelude._runs.agent_files import load, save
 from undelude._teaching.loop import NotFinite, Run, teach
 from undelude._teaching.losses import log_losses
 from undelude._teaching.settings import Blind, Cloning, Counterfactual, DAgger, Factual, Interventional, Mixed, Teaching
-from undelude.causal._graphs.graph import Path
+from undelude.causal._graphs.path import Path
 from undelude.causal._identifying.estimand import Estimand
 from undelude.causal._identifying.hedge import Hedge, NotIdentifiable
 from undelude.causal._identifying.identification import identify

@@ -16,21 +16,21 @@ from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
 from undelude._drawing.colours import DO, INK, MUTED, RULE, SEE
 from undelude._drawing.panel import Panel, describe
 from undelude._drawing.svg import FONT, STYLE, WIDTH, Svg, symbol, to_figure
-from undelude.causal._graphs.graph import Path
+from undelude.causal._graphs.path import Path
 from undelude.causal._mixed.layout import layout
 
-# Sizes of nodes, of the layout, and of arrows and flows, in points; dash patterns in line widths.
+# Sizes of nodes, of the layout, and of arrows and flows, in points; a dash pattern in line widths.
 RADIUS, HALF, LETTER = 13.0, 12.0, 6.2
 COLUMN, ROW, MARGIN, TITLE, LINE = 84.0, 72.0, 8.0, 22.0, 15.0
 # Number of letters up to which a circle holds a name, and the room between longer names for an arrow, in points.
 SHORT, BETWEEN = 3, 28.0
 HEAD, GAP, BESIDE = 6.0, 2.0, 5.5
-DOTTED, DASHED = (0, (0.8, 1.8)), (0, (2.2, 1.4))
+DASHED = (0, (2.2, 1.4))
 # Bends of an arrow to try, as fractions of its length.
 BENDS = (0.0, 0.22, -0.22, 0.3, -0.3, 0.4, -0.4, 0.55, -0.55)
 # Those of a bidirected edge, which runs beside the arrow between its ends.
 ARCS = (0.3, -0.3, 0.4, -0.4, 0.55, -0.55)
-# Number of removed arrows up to which they are drawn.
+# Number of removed edges up to which they are drawn.
 MAX_CUT = 4
 
 Point = Float[np.ndarray, " 2"]
@@ -132,10 +132,17 @@ class _Plan:
             axes.text(2, height - 9, panel.title, va="center", color=INK)
         for edge in panel.edges:
             arrow(axes, sheet.between(sheet.routes[edge], *edge, GAP), INK, 1.0)
-        for edge in panel.removed if len(panel.removed) <= MAX_CUT else ():
-            _draw_removed(sheet, edge)
-        for pair in panel.bidirected:
-            _draw_arc(sheet, pair, RULE if set(pair) & set(panel.done) else INK)
+        for edge in panel.undirected:
+            axes.plot(*sheet.between(sheet.routes[edge], *edge, GAP).T, color=INK, lw=1.0, zorder=2)
+        for pair in panel.arcs:
+            _draw_arc(sheet, pair, INK)
+        if len(panel.removed) + len(panel.removed_arcs) <= MAX_CUT:
+            for edge in panel.removed:
+                arrow(axes, sheet.between(sheet.routes[edge], *edge, GAP), RULE, 1.0)
+                _cross_out(axes, sheet.between(sheet.routes[edge], *edge, GAP))
+            for pair in panel.removed_arcs:
+                _draw_arc(sheet, pair, RULE)
+                _cross_out(axes, sheet.between(sheet.arcs[pair], *pair, GAP))
         for name in self.places:
             _draw_node(sheet, name, panel)
         for path in panel.paths:
@@ -147,7 +154,7 @@ class _Plan:
 
 
 def draw_dag(panel: Panel) -> Svg:
-    """Draw a causal Bayesian network as the paper does: latent variables dotted, seen ones shaded, done ones boxed.
+    """Draw a causal Bayesian network as the paper does: latent variables dashed, seen ones shaded, done ones boxed.
 
     The flow of information runs along the arrows: a solid line for an open path, a dashed line up to a bar for a
     blocked one. It is orange if it starts against an arrow, into causes, and blue if it goes to effects only.
@@ -216,19 +223,18 @@ def _shapes(
         (x, y), (w, h), look["lw"] = at, half, 0.9
         return [Rectangle((x - w + d, y - h + d), 2 * (w - d), 2 * (h - d), **look) for d in (0.0, 2.4)]
     if name in panel.latent:
-        look |= {"ls": DOTTED, "lw": 1.6, "capstyle": "round"}
+        look |= {"ls": DASHED, "capstyle": "butt"}
     (x, y), (w, h) = at, half
     if w > h:
         return [FancyBboxPatch((x - w, y - h), 2 * w, 2 * h, boxstyle=f"round,pad=0,rounding_size={h:g}", **look)]
     return [Circle((x, y), w, **look)]
 
 
-def _draw_removed(sheet: _Sheet, edge: tuple[str, str]) -> None:
-    line = sheet.between(sheet.routes[edge], *edge, GAP)
-    arrow(sheet.axes, line, RULE, 1.0)
+def _cross_out(axes: Axes, line: Points) -> None:
+    """Draw two bars across the middle of a line."""
     tick = np.array([line[len(line) // 2 - 1], line[len(line) // 2 + 1]])
     for shift in (-1.6, 1.6):
-        _bar(sheet.axes, tick.mean(0) + shift * _unit(tick), _unit(tick), MUTED, 4.5, 1.1)
+        _bar(axes, tick.mean(0) + shift * _unit(tick), _unit(tick), MUTED, 4.5, 1.1)
 
 
 def _draw_arc(sheet: _Sheet, pair: tuple[str, str], colour: str) -> None:
@@ -341,11 +347,15 @@ def _legend(panel: Panel) -> list[tuple[str, Callable[[Axes, float, float], None
         for end in (x, x + 22):
             arrow(axes, np.linspace((x + 11, y), (end, y), 12), INK, 1.0, dashes=DASHED)
 
+    def either(axes: Axes, x: float, y: float) -> None:
+        axes.plot([x, x + 22], [y, y], color=INK, lw=1.0)
+
     flows = {flow_colour(path) for path in panel.paths if path.is_open}
     blocked = [path for path in panel.paths if not path.is_open]
     entries = [
         (panel.latent, "latent", node("latent")),
         (panel.bidirected, "latent common cause", joined),
+        (panel.undirected, "arrow of either direction", either),
         (panel.seen, "seen", node("seen")),
         (panel.done, "done", node("done")),
         (SEE in flows, "flows back into causes", flow(SEE)),

@@ -1,8 +1,7 @@
 """What a notebook shows of a certificate, episodes, causal models, graphs and paths: HTML with its own style."""
 
-import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -20,23 +19,26 @@ from undelude._certificate.numbers import with_error
 from undelude._certificate.verdict import judge
 from undelude._drawing.charts import distances, dots
 from undelude._drawing.dag import draw_dag
-from undelude._drawing.panel import panel_of
+from undelude._drawing.panel import Panel, panel_of, panel_of_class
 from undelude._drawing.svg import STYLE, WIDTH, to_figure
 from undelude._process.episodes import EXPERT, Episodes
 from undelude.causal._expressions.derivation import Derivation
-from undelude.causal._graphs.graph import Path
+from undelude.causal._graphs.equivalence import EssentialGraph
+from undelude.causal._graphs.path import Path
 from undelude.causal._identifying.bounds import NOT_SHARP, Bounds
+from undelude.causal._identifying.hedge import Hedge, NotIdentifiable, Thicket
+from undelude.causal._identifying.remedies import LIMITED, Remedies
 from undelude.causal._mixed.graph import Graph
+from undelude.causal._model.counterfactual import Causation
+from undelude.causal._model.effects import Effect
 from undelude.causal._model.model import CausalModel
 from undelude.causal._variables.answer import Answer
 
 # Episodes and rounds that are shown.
 MOST_EPISODES, MOST_ROUNDS = 4, 24
-# Paths that are shown; there can be exponentially many.
-MOST_PATHS = 12
 # Variables up to which a graph is drawn.
 MOST_NODES = 60
-ARROWS = {"->": "&rarr;", "<-": "&larr;"}
+ARROWS = {"->": "&rarr;", "<-": "&larr;", "<->": "&harr;"}
 LEGEND = (
     '<p class="aside">Actions: <span class="do">blue</span> is marked do, an intervention, which says nothing about '
     'theta; <span class="see">orange</span> is marked see, evidence about theta, as if the expert had chosen it; '
@@ -123,7 +125,7 @@ def _are_symbols(x: Any, mask: np.ndarray) -> bool:
 
 
 def of_model(model: CausalModel) -> str:
-    """Return the graph of a model, hidden variables dotted, and the values and parents of each variable."""
+    """Return the graph of a model, hidden variables dashed, and the values and parents of each variable."""
     graph, structure = model.graph, model.structure
     drawn = _drawn(graph)
     rows = [
@@ -154,37 +156,113 @@ def of_graph(graph: Graph) -> str:
 
 
 def _drawn(graph: Graph) -> str:
-    if len(graph) > MOST_NODES:
-        what = f"{_count(len(graph), 'variable')} and {_count(len(graph.arrows), 'arrow')}"
+    return _panel(panel_of(graph))
+
+
+def _panel(panel: Panel) -> str:
+    if len(panel.graph) > MOST_NODES:
+        count = len(panel.edges) + len(panel.undirected)
+        what = f"{_count(len(panel.graph), 'variable')} and {_count(count, 'arrow')}"
         return f'<p class="aside">{what}: too many to draw; at most {MOST_NODES} variables.</p>'
-    return draw_dag(panel_of(graph)).svg if graph else "<p>No variables.</p>"
+    return draw_dag(panel).svg if panel.graph else "<p>No variables.</p>"
+
+
+def of_essential_graph(essential: EssentialGraph) -> str:
+    """Return the drawing of an essential graph: arrows, and lines for those whose direction differs."""
+    return _page(_panel(panel_of_class(essential)))
 
 
 def of_derivation(derivation: Derivation) -> str:
     """Return the steps of a derivation: each equation, its rule, and why the rule applies."""
+    return _page(_steps(derivation) or "<p>No step.</p>")
+
+
+def _steps(derivation: Derivation) -> str:
     rows = [[derivation.equation(step), step.rule, step.because] for step in derivation.steps]
-    return _page(_table(["equation", "rule", "because"], rows) if rows else "<p>No step.</p>")
+    return _table(["equation", "rule", "because"], rows) if rows else ""
 
 
-def of_paths(paths: Iterable[Path]) -> str:
-    """Return the first paths, each with the nodes that block it crossed out."""
-    found = list(itertools.islice(paths, MOST_PATHS + 1))
-    rows = [
-        [_path(path), "open" if path.is_open else f"blocked by {escape(', '.join(path.blocked_by))}"] for path in found
-    ]
-    rest = f'<p class="aside">Not shown: paths after the first {MOST_PATHS}.</p>' if len(found) > MOST_PATHS else ""
-    return _page(_table([], rows[:MOST_PATHS], is_html=True) if rows else "<p>No path.</p>", rest)
+def of_effect(effect: Effect) -> str:
+    """Return the value of an effect with its definition, and the estimand."""
+    rows = [[effect.definition, effect.shown()]]
+    if effect.estimand is not None:
+        rows.append(["estimand from observations", effect.formula()])
+    return _page(_table([], rows, is_words=True))
+
+
+def of_causation(causation: Causation) -> str:
+    """Return the three probabilities, each with its name and meaning."""
+    meanings = {
+        "necessity": ("PN", "the effect fails without the cause, where both were seen"),
+        "sufficiency": ("PS", "the effect follows from the cause, where neither was seen"),
+        "both": ("PNS", "the effect follows from the cause, and fails without it"),
+    }
+    shown = causation.shown()
+    rows = [[f"{short}, {name}", shown[name], text] for name, (short, text) in meanings.items()]
+    return _page(_table([], rows, is_words=True))
+
+
+def of_remedies(remedies: Remedies) -> str:
+    """Return a row for each set of variables: what to do with it, and the estimand."""
+    rows = remedies.table()
+    shown = _table(["", "variables", "estimand"], rows) if rows else ""
+    rest = "" if remedies.is_complete else f'<p class="aside">{escape(LIMITED)}</p>'
+    return _page(shown, rest) if shown or rest else _page("<p>Nothing helps.</p>")
+
+
+def of_hedge(hedge: Hedge) -> str:
+    """Return the drawing of a hedge and its parts."""
+    return _page(_hedge(hedge))
+
+
+def _hedge(hedge: Hedge) -> str:
+    graph = Graph(hedge.graph, bidirected=[(min(pair), max(pair)) for pair, _ in hedge.bidirected])
+    return f"<p>{escape(hedge.title)}</p>{_drawn(graph)}{_table([], hedge.table(), is_words=True)}"
+
+
+def of_thicket(thicket: Thicket) -> str:
+    """Return the experiments of a thicket, each with the reason why it does not help."""
+    return _page(_thicket(thicket))
+
+
+def _thicket(thicket: Thicket) -> str:
+    return f"<p>{escape(thicket.title)}</p>{_table([], thicket.table(), is_words=True)}"
+
+
+def of_refusal(error: NotIdentifiable) -> str:
+    """Return the message of a refusal, its witness, and the steps up to the failure."""
+    witness = ""
+    if error.thicket is not None:
+        witness = _thicket(error.thicket)
+    elif error.hedge is not None:
+        witness = _hedge(error.hedge)
+    elif error.conflict is not None:
+        witness = f"<p>{escape(str(error.conflict))}</p>"
+    steps = _steps(error.derivation)
+    before = '<p class="aside">Steps up to the failure:</p>' if steps else ""
+    return _page(f"<p>{escape(str(error))}</p>", witness, before, steps)
+
+
+def of_paths(paths: Sequence[Path], *, is_more: bool) -> str:
+    """Return paths, each with the nodes that block it crossed out."""
+    rows = [[_path(path), escape(path.state)] for path in paths]
+    rest = f'<p class="aside">Not shown: paths after the first {len(rows)}.</p>' if is_more else ""
+    return _page(_table([], rows, is_html=True, is_words=True) if rows else "<p>No path.</p>", rest)
 
 
 def _path(path: Path) -> str:
-    nodes = [f"<s>{escape(x)}</s>" if x in path.blocked_by else escape(x) for x in path.nodes]
-    steps = zip(path.arrows, nodes[1:], strict=True)
-    text = nodes[0] + "".join(f" {ARROWS[arrow]} {node}" for arrow, node in steps)
+    def shown(node: str) -> str:
+        return f"<s>{escape(node)}</s>" if node in path.blocked_by else escape(node)
+
+    text = shown(path.nodes[0]) + "".join(f" {ARROWS[edge]} {shown(node)}" for edge, node in path.steps())
     return f'<span class="{"path" if path.is_open else "aside"}">{text}</span>'
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[Any]], *, is_html: bool = False) -> str:
-    """Return a table whose first column holds headings; cells are text, unless they are HTML already."""
+def _table(head: Iterable[str], rows: Iterable[Iterable[Any]], *, is_html: bool = False, is_words: bool = False) -> str:
+    """Return a table whose first column holds headings; cells are text, unless they are HTML already.
+
+    Cells are aligned like numbers, or like words if there is a head or `is_words`.
+    """
     text = str if is_html else lambda x: escape(str(x))
     top = "".join(f'<th scope="col">{escape(x)}</th>' for x in head)
     lines = []
@@ -192,7 +270,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[Any]], *, is_html: bool 
         cells = "".join(f"<td>{text(x)}</td>" for x in others)
         lines.append(f'<tr><th scope="row">{text(first)}</th>{cells}</tr>')
     header = f"<thead><tr>{top}</tr></thead>" if top else ""
-    kind = ' class="words"' if top else ""
+    kind = ' class="words"' if top or is_words else ""
     return f'<div class="wide"><table{kind}>{header}<tbody>{"".join(lines)}</tbody></table></div>'
 
 

@@ -17,8 +17,8 @@ from undelude.causal._data.convert import from_pgmpy, from_pyagrum, to_pgmpy, to
 from undelude.causal._data.learning import fit, standard_error
 from undelude.causal._expressions.derivation import Derivation, Step
 from undelude.causal._graphs.equivalence import EssentialGraph
-from undelude.causal._graphs.graph import Path
 from undelude.causal._graphs.instruments import Instrument
+from undelude.causal._graphs.path import Path
 from undelude.causal._identifying.bounds import Bounds, bounds
 from undelude.causal._identifying.counterfactual_identification import CounterfactualEstimand, identify_counterfactual
 from undelude.causal._identifying.estimand import Estimand

@@ -130,9 +130,9 @@ def certificate(report: Certificate, *, measure: Literal["kl", "tv"] = "kl", axe
 
 
 def graph(graph: AnyGraph | CausalModel, *, do: Names = (), see: Names = (), axes: Axes | None = None) -> Axes:
-    """Draw a causal graph: latent variables dotted, bidirected edges dashed, seen variables shaded, done ones boxed.
+    """Draw a causal graph: latent variables and bidirected edges dashed, seen variables shaded, done ones boxed.
 
-    The arrows that `do` cuts are crossed out, if they are few.
+    The arrows and bidirected edges that `do` cuts are crossed out, or left out if there are more than four.
 
     Args:
         graph: a graph, such as a `ud.Graph`, or a model.

@@ -28,6 +28,14 @@ class EssentialGraph(NamedTuple):
         joined = {name for x, _, y in edges for name in (x, y)}
         return ", ".join([*map(" ".join, edges), *(name for name in names if name not in joined)])
 
+    def __repr__(self) -> str:
+        return f"EssentialGraph({self})"
+
+    def _repr_html_(self) -> str:
+        from undelude._report.notebook import of_essential_graph  # In a notebook alone: it needs matplotlib.
+
+        return of_essential_graph(self)
+
 
 def cpdag(graph: AnyGraph) -> EssentialGraph:
     """Return the essential graph, or CPDAG, of the graphs that are Markov equivalent to this one.

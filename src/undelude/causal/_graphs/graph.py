@@ -1,66 +1,11 @@
 """Causal graphs as mappings from names to parents: surgery, d-separation, paths and latent projection."""
 
 import heapq
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import combinations, pairwise
 
+from undelude.causal._graphs.path import Path, Paths
 from undelude.causal._names import AnyGraph, Names, Parents, as_graph, as_latent, check_names
-
-
-@dataclass(frozen=True)
-class Path:
-    """A path between two variables, along arrows in either direction.
-
-    Attributes:
-        nodes: from one end of the path to the other.
-        arrows: `"->"` or `"<-"` between each node and the next.
-        blocked_by: the nodes that block the path: a chain or fork in the conditioning set, or a collider that
-            is not in it and has no descendant in it.
-    """
-
-    nodes: tuple[str, ...]
-    arrows: tuple[str, ...]
-    blocked_by: tuple[str, ...] = ()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether no node blocks the path, so that it carries information."""
-        return not self.blocked_by
-
-    def __str__(self) -> str:
-        steps = zip(self.arrows, self.nodes[1:], strict=True)
-        text = self.nodes[0] + "".join(f" {arrow} {node}" for arrow, node in steps)
-        for node in self.nodes:  # The latent cause of a bidirected edge stands for the edge.
-            x, _, y = node.partition(" <-> ")
-            for u, v in ((x, y), (y, x)):
-                text = text.replace(f"{u} <- {node} -> {v}", f"{u} <-> {v}")
-        return text
-
-    def _repr_html_(self) -> str:
-        from undelude._report.notebook import of_paths  # In a notebook alone: it needs matplotlib.
-
-        return of_paths([self])
-
-
-class Paths(Iterator[Path]):
-    """The paths between two variables, an iterator; a notebook shows the first ones, without taking any.
-
-    Args:
-        walk: starts to enumerate the paths.
-    """
-
-    def __init__(self, walk: Callable[[], Iterator[Path]]):
-        self._walk, self._rest = walk, walk()
-
-    def __next__(self) -> Path:
-        return next(self._rest)
-
-    def _repr_html_(self) -> str:
-        from undelude._report.notebook import of_paths  # In a notebook alone: it needs matplotlib.
-
-        return of_paths(self._walk())
-
 
 # -------------------------------------------------------------------------------------------- order and ancestry
 

@@ -6,13 +6,13 @@ from itertools import chain
 
 from undelude.causal._expressions.derivation import Derivation
 from undelude.causal._expressions.notation import short_list, written_query
-from undelude.causal._graphs.graph import ancestors, children_of
+from undelude.causal._graphs.graph import ancestors, children_of, topological_order
 from undelude.causal._identifying.experiments import NoExperiment
 from undelude.causal._identifying.id_algorithm import Distribution, Failure
 from undelude.causal._names import Parents
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Hedge:
     """Proof that `P(asked | do)` is not identifiable: two R-rooted C-forests (Shpitser & Pearl 2006, Definition 6).
 
@@ -39,8 +39,45 @@ class Hedge:
     arrows: frozenset[tuple[str, str]]
     bidirected: tuple[tuple[frozenset[str], frozenset[str]], ...]
 
+    def __str__(self) -> str:
+        return "\n".join([self.title, *(f"{what}: {names}" for what, names in self.table())])
 
-@dataclass(frozen=True)
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        from undelude._report.notebook import of_hedge  # In a notebook alone: it needs matplotlib.
+
+        return of_hedge(self)
+
+    @property
+    def title(self) -> str:
+        """The query that the hedge is about, in a sentence."""
+        return f"Hedge: {written_query(sorted(self.asked), sorted(self.do), ())} is not identifiable."
+
+    @property
+    def graph(self) -> dict[str, tuple[str, ...]]:
+        """The parents of each variable of F by the `arrows`, causes first."""
+        parents = {x: tuple(sorted(p for p, child in self.arrows if child == x)) for x in sorted(self.forest)}
+        return {name: parents[name] for name in topological_order(parents)}
+
+    def table(self) -> list[tuple[str, str]]:
+        """Return the parts of the hedge, each with its name."""
+        order = tuple(self.graph)
+        place = order.index
+        arrows = sorted(self.arrows, key=lambda edge: tuple(map(place, edge)))
+        sets = (("F", self.forest), ("F'", self.subforest), ("roots", self.roots))
+        rows = [(what, _in_words(names, order, ",")) for what, names in sets]
+        rows += [("directed edges", ", ".join(" -> ".join(edge) for edge in arrows))] if arrows else []
+        edges = []
+        for pair, causes in self.bidirected:
+            edge = " <-> ".join(sorted(pair))
+            named = sorted(causes - {edge})
+            edges.append(f"{edge} ({', '.join(named)})" if named else edge)
+        return [*rows, ("hidden causes", ", ".join(edges))]
+
+
+@dataclass(frozen=True, repr=False)
 class Thicket:
     """Proof that no experiment determines an effect (Lee, Correa & Bareinboim 2019, Definition 6).
 
@@ -57,8 +94,29 @@ class Thicket:
     hedges: tuple[tuple[frozenset[str], Hedge], ...]
     setting: tuple[frozenset[str], ...]
 
+    def __str__(self) -> str:
+        return "\n".join([self.title, *(f"{experiment}: {why}" for experiment, why in self.table())])
 
-@dataclass(frozen=True)
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        from undelude._report.notebook import of_thicket  # In a notebook alone: it needs matplotlib.
+
+        return of_thicket(self)
+
+    @property
+    def title(self) -> str:
+        """The factor that no experiment determines, in a sentence."""
+        return f"Thicket: no experiment determines P({', '.join(sorted(self.component))} | do(all others))."
+
+    def table(self) -> list[tuple[str, str]]:
+        """Return the experiments, each with the reason why it does not help."""
+        rows = [(_title(x, ()), f"hedge {_forests(hedge, tuple(hedge.graph))}") for x, hedge in self.hedges]
+        return [*rows, *((_title(x, ()), f"sets {_in_words(x & self.component, ())}") for x in self.setting)]
+
+
+@dataclass(frozen=True, repr=False)
 class Conflict:
     """Proof that no experiments determine a counterfactual (Shpitser & Pearl 2008, line 8 of ID*).
 
@@ -71,6 +129,15 @@ class Conflict:
     component: tuple[str, ...]
     variable: str
     values: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"Conflict: hidden causes or a shared noise join {' and '.join(self.component)}, and {self.variable} has "
+            f"the values {' and '.join(self.values)} there."
+        )
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 class NotIdentifiable(ValueError):
@@ -97,6 +164,11 @@ class NotIdentifiable(ValueError):
 
     def __reduce__(self) -> tuple:
         return NotIdentifiable, (str(self), self.hedge, self.derivation, self.thicket, self.conflict)
+
+    def _repr_html_(self) -> str:
+        from undelude._report.notebook import of_refusal  # In a notebook alone: it needs matplotlib.
+
+        return of_refusal(self)
 
 
 def find_thicket(graph: Parents, hidden: tuple[str, ...], failure: NoExperiment) -> Thicket:
@@ -210,11 +282,8 @@ def thicket_explanation(
     others = [name for name in order if name not in thicket.component]
     factor = written_query([name for name in order if name in thicket.component], others, ())
 
-    def title(experiment: frozenset[str]) -> str:
-        return ", ".join(f"do({name})" for name in order if name in experiment) or "observation"
-
-    setting = [f"{title(x)} sets {_in_words(x & thicket.component, order)}" for x in thicket.setting]
-    hedges = [f"{title(x)} has the hedge {_forests(hedge, order)}" for x, hedge in thicket.hedges]
+    setting = [f"{_title(x, order)} sets {_in_words(x & thicket.component, order)}" for x in thicket.setting]
+    hedges = [f"{_title(x, order)} has the hedge {_forests(hedge, order)}" for x, hedge in thicket.hedges]
     return (
         f"{written_query(asked, done, seen)} cannot be computed from these experiments, with any amount of data. It "
         f"requires {factor}, which none of them determines: {'; '.join(short_list([*hedges, *setting]))}. Observe the "
@@ -226,7 +295,15 @@ def _forests(hedge: Hedge, order: tuple[str, ...]) -> str:
     return f"F = {{{_in_words(hedge.forest, order, ',')}}}, F' = {{{_in_words(hedge.subforest, order, ',')}}}"
 
 
-def _in_words(names: Iterable[str], order: tuple[str, ...], last: str = " and") -> str:
+def _title(experiment: frozenset[str], order: tuple[str, ...]) -> str:
+    return ", ".join(f"do({name})" for name in _in_order(experiment, order)) or "observation"
+
+
+def _in_order(names: Iterable[str], order: tuple[str, ...]) -> list[str]:
     known = [name for name in order if name in names]
-    found = [*known, *sorted(set(names) - set(known))]
+    return [*known, *sorted(set(names) - set(known))]
+
+
+def _in_words(names: Iterable[str], order: tuple[str, ...], last: str = " and") -> str:
+    found = _in_order(names, order)
     return f"{last} ".join([", ".join(short_list(found)[:-1]), found[-1]]) if len(found) > 1 else found[0]

@@ -12,8 +12,11 @@ from undelude.causal._identifying.identification import attempt
 from undelude.causal._identifying.question import Question
 from undelude.causal._names import AnyGraph, Names
 
+# Remark on a search that ended early.
+LIMITED = "Not all sets were tried: a larger limit may find more."
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Remedies:
     """Further sets of variables that would make an effect identifiable.
 
@@ -30,14 +33,25 @@ class Remedies:
     is_complete: bool
 
     def __str__(self) -> str:
-        lines = [f"observe {_listed(names)}: {estimand}" for names, estimand in self.observe.items()]
-        lines += [f"set {_listed(names)}: {estimand}" for names, estimand in self.experiment.items()]
-        rest = "" if self.is_complete else "Not all sets were tried: a larger limit may find more."
-        return "\n".join([*lines, *[rest] * bool(rest)]) or "Nothing helps."
+        lines = [f"{what} {names}: {estimand}" for what, names, estimand in self.table()]
+        return "\n".join([*lines, *[LIMITED] * (not self.is_complete)]) or "Nothing helps."
 
+    def table(self) -> list[tuple[str, str, str]]:
+        """Return a row for each set: what to do, with which variables, and the estimand."""
+        sets = (("observe", self.observe), ("set", self.experiment))
+        return [
+            (what, ", ".join(names) or "nothing more", str(estimand))
+            for what, found in sets
+            for names, estimand in found.items()
+        ]
 
-def _listed(names: tuple[str, ...]) -> str:
-    return ", ".join(names) or "nothing more"
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        from undelude._report.notebook import of_remedies  # In a notebook alone: it needs matplotlib.
+
+        return of_remedies(self)
 
 
 def remedies(

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from undelude.causal._graphs import adjustment, equivalence, graph, moral
 from undelude.causal._graphs.equivalence import EssentialGraph
 from undelude.causal._graphs.front_door import front_door
-from undelude.causal._graphs.graph import Paths
 from undelude.causal._graphs.instruments import Instrument, instruments
+from undelude.causal._graphs.path import Paths
 from undelude.causal._identifying.estimand import Estimand
 from undelude.causal._identifying.identification import identify
 from undelude.causal._names import AnyGraph, Names

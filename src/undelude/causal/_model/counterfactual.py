@@ -97,8 +97,17 @@ class Causation(NamedTuple):
     both: Float[Array, ""]
 
     def __repr__(self) -> str:
-        shown = (f"{x:.4g}" if is_concrete(x) and np.ndim(x) == 0 else str(x) for x in self)
-        return f"Causation({', '.join(f'{name}={x}' for name, x in zip(self._fields, shown, strict=True))})"
+        return f"Causation({', '.join(f'{name}={x}' for name, x in self.shown().items())})"
+
+    def shown(self) -> dict[str, str]:
+        """Return the numbers by name, as they are printed."""
+        texts = (f"{x:.4g}" if is_concrete(x) and np.ndim(x) == 0 else str(x) for x in self)
+        return dict(zip(self._fields, texts, strict=True))
+
+    def _repr_html_(self) -> str:
+        from undelude._report.notebook import of_causation  # In a notebook alone: it needs matplotlib.
+
+        return of_causation(self)
 
 
 def one_entry(role: str, values: Mapping[str, Any]) -> tuple[str, Any]:

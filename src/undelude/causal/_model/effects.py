@@ -8,6 +8,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float
 
+from undelude.causal._expressions.notation import written_query
 from undelude.causal._identifying.estimand import Estimand
 from undelude.causal._identifying.identification import NotIdentifiable, identify
 from undelude.causal._model.counterfactual import one_entry, other_value
@@ -20,8 +21,13 @@ from undelude.causal._variables.variable import Value, Variable, index
 class Effect(eqx.Module):
     """The effect of a cause on the expectation of an outcome.
 
-    It prints with its definition and, where there is one, its estimand. `float` is its value, and so is the leaf of
+    It prints with its definition and, if there is one, its estimand. `float` is its value, and so is the leaf of
     this PyTree.
+
+    The value of a model is computed from all of its mechanisms, and not by the estimand, which says how observations
+    would determine it. Both agree on the distribution of the model. On the frequencies of finite data the estimand can
+    give another number, as these have the independences of the graph only approximately, and a fitted model has them
+    exactly. `estimand.evaluate` takes frequencies.
 
     Attributes:
         value: the difference of two expectations, in the units of the outcome.
@@ -29,21 +35,38 @@ class Effect(eqx.Module):
         estimand: of the distributions that they are taken of, in what can be observed; None if it is not known, if
             noise is in the question, or if what is seen or done is a distribution, a likelihood or a mechanism in place
             of a value.
+        source: what `value` is computed from, as printed: the mechanisms of a model, or what a marginal observes.
     """
 
     value: Float[Array, ""]
     definition: str = eqx.field(static=True)
     estimand: Estimand | None = eqx.field(static=True, default=None)
+    source: str = eqx.field(static=True, default="")
 
     def __float__(self) -> float:
         return float(self.value)
 
     def __str__(self) -> str:
+        estimand = f"\nEstimand from observations: {self.formula()}" if self.estimand is not None else ""
+        return f"{self.definition} = {self.shown()}{estimand}"
+
+    def shown(self) -> str:
+        """Return the value and its source, as they are printed."""
         value = f"{np.asarray(self.value):.4g}" if eqx.is_array(self.value) else str(self.value)
-        return f"{self.definition} = {value}" + (f"\n{self.estimand!r}" if self.estimand else "")
+        return f"{value}, {self.source}" if self.source else value
+
+    def formula(self) -> str:
+        """Return the query of the estimand and its expression; an empty text without an estimand."""
+        x = self.estimand
+        return "" if x is None else f"{written_query(x.asked, x.do, x.see)} = {x}"
 
     def __repr__(self) -> str:
         return str(self)
+
+    def _repr_html_(self) -> str:
+        from undelude._report.notebook import of_effect  # In a notebook alone: it needs matplotlib.
+
+        return of_effect(self)
 
 
 def blind_to(variable: Variable, parent: str, place: int) -> Variable:
@@ -82,6 +105,9 @@ class AbstractEffects(AbstractQuestions):
     ) -> Effect:
         """Compute the average effect of a cause, `E[O | do(A = a)] - E[O | do(A = instead)]` (Pearl 2009, section 3.2).
 
+        It is computed from all mechanisms of the model. The estimand is printed with it and not evaluated: on the
+        frequencies of finite data it can give another number, as `Effect` explains.
+
         Args:
             cause: the name and value of the cause, such as `{"A": 1}`.
             outcome: the name of the outcome.
@@ -100,8 +126,8 @@ class AbstractEffects(AbstractQuestions):
         >>> import undelude as ud
         >>> frog = ud.tasks.prize_or_frog().causal_model(num_rounds=1)
         >>> frog.ate({"A_1": 1}, "O_1")
-        E[O_1 | do(A_1=1)] - E[O_1 | do(A_1=0)] = 0
-        Estimand: P(O_1 | do(A_1)) = sum_Theta P(O_1 | A_1, Theta) P(Theta)
+        E[O_1 | do(A_1=1)] - E[O_1 | do(A_1=0)] = 0, from the model's mechanisms
+        Estimand from observations: P(O_1 | do(A_1)) = sum_Theta P(O_1 | A_1, Theta) P(Theta)
         """
         seen, done = as_assignment("see", see), as_assignment("do", do)
         name, x, other = self._contrast(cause, outcome, instead, tuple(done))
@@ -123,7 +149,8 @@ class AbstractEffects(AbstractQuestions):
         given = "".join(f", {what}" for what in rest)
         mean = _mean(outcome, function)
         one, two = (f"E[{mean} | do({name}={value}){given}]" for value in (x, other))
-        return Effect(values[0] - values[1], f"{one} - {two}", estimand)
+        source = "from what is observed" if self.structure.is_marginal else "from the model's mechanisms"
+        return Effect(values[0] - values[1], f"{one} - {two}", estimand, source)
 
     def direct_effect(
         self, cause: Values, outcome: str, *, instead: Value | None = None, function: Callable[[Any], Any] | None = None
