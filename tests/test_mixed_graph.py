@@ -118,7 +118,7 @@ def test_graph_of_a_model():
     assert isinstance(MODEL.graph, ud.Graph)
     assert MODEL.graph.latent == ()
     assert MODEL.marginal(("A_1", "O")).graph == ud.Graph(MODEL.graph, latent="Theta")
-    assert MODEL.graph.back_door("A_1", "O") == MODEL.back_door("A_1", "O", limit=1) == ({"Theta"},)
+    assert MODEL.graph.back_door("A_1", "O") == MODEL.graph.back_door("A_1", "O", limit=1) == ({"Theta"},)
     assert MODEL.marginal(("A_1", "O")).graph.back_door("A_1", "O") == ()
 
 
