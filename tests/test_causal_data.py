@@ -187,6 +187,28 @@ def test_what_no_row_determines_has_an_infinite_standard_error():
         standard_error(lambda m: {"a": 1}, fit(GRAPH, ROWS), ROWS)
 
 
+@pytest.mark.usefixtures("no_type_checks")
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda m: float(m.query("O", do={"A": 1})[1]), "JAX says: Abstract tracer value"),
+        (lambda m: float(m.ate({"A": 1}, "O")), "JAX says: Abstract tracer value"),
+        (lambda m: np.asarray(m.query("O")), "JAX says: The numpy.ndarray conversion"),
+        (lambda m: m.query("O", do={"A": 1})[1].item(), "It returned the Python number 0."),  # It has no derivative.
+    ],
+)
+def test_function_without_a_derivative_is_refused(function, said):
+    with pytest.raises(TypeError, match=rf"return the array or the Effect itself, .*{said}"):
+        standard_error(function, fit(GRAPH, ROWS), ROWS)
+
+
+@pytest.mark.usefixtures("no_type_checks")
+@pytest.mark.parametrize("key", [0, None, np.random.default_rng(0), jax.random.split(jax.random.key(0), 3)])
+def test_samples_need_one_key(key):
+    with pytest.raises(TypeError, match=r"key must be one random key, such as jax.random.key\(0\), not"):
+        sample(fit(GRAPH, ROWS), key, 5)
+
+
 @pytest.mark.slow
 def test_standard_errors_are_the_spread_over_samples():
     """Of 200 fits of an adjusted effect, with and without missing values; within a fifth of their deviation."""

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from undelude._tree import TRACED_VALUE_ERRORS
 from undelude.causal._data.columns import Columns, domains_of, positions
 from undelude.causal._model.effects import Effect
 from undelude.causal._model.model import CausalModel
@@ -27,6 +28,11 @@ MOST_ROUNDS, LEAST_GAIN = 1_000, 1e-9
 LEAST_COUNT = 1e-6
 # Entries of tables of which standard errors are computed.
 MOST_PARAMETERS = 4_000
+# Message about a function that has no derivative.
+UNDIFFERENTIABLE = (
+    "standard_error differentiates the function of the model, and a Python number has no derivative: return the array "
+    "or the Effect itself, and use neither float(), .item() nor NumPy."
+)
 
 
 def fit(
@@ -115,7 +121,8 @@ def standard_error(
     Probabilities of 0 and 1 are taken for certain, as they are in the model.
 
     Args:
-        function: of the model, differentiable, such as `lambda model: model.query("O", do={"A": 1})`.
+        function: of the model, differentiable, such as `lambda model: model.query("O", do={"A": 1})`; its answer is an
+            array or an `Effect`, and not a Python number.
         model: the model, as `fit` returned it for `data`, with `prior=0` or a prior that is small beside the counts.
         data: a column for each variable, with the same values.
 
@@ -125,6 +132,7 @@ def standard_error(
 
     Raises:
         ValueError: a column is missing or has unknown values; too many parameters; a marginal.
+        TypeError: the function returns a Python number, or asks for the value of a traced one.
 
     >>> import undelude as ud
     >>> rows = {"A": [0] * 50 + [1] * 50, "O": [0] * 30 + [1] * 20 + [0] * 10 + [1] * 40}
@@ -147,12 +155,17 @@ def standard_error(
     tables = [np.asarray(x, float) for x in model.tables]
 
     def ask(model: CausalModel) -> Any:
-        answer = function(model)
+        try:
+            answer = function(model)
+        except TRACED_VALUE_ERRORS as error:
+            raise TypeError(f"{UNDIFFERENTIABLE} JAX says: {str(error).splitlines()[0]}") from error
+        if isinstance(answer, float | int):
+            raise TypeError(f"{UNDIFFERENTIABLE} It returned the Python number {answer!r}.")
         return answer.value if isinstance(answer, Effect) else answer
 
     def flat(tables: tuple) -> jax.Array:
         answer = ask(eqx.tree_at(lambda m: m.tables, model, tables))
-        if not isinstance(answer, Answer | jax.Array | np.ndarray | float):
+        if not isinstance(answer, Answer | jax.Array | np.ndarray):
             raise TypeError(f"the function of the model must return numbers or an answer, not {type(answer).__name__}.")
         return jnp.ravel(jnp.asarray(answer))
 

@@ -75,7 +75,8 @@ def remedies(
     set A: P(O | do(A))
     """
     latent, graph = as_latent(graph, latent), as_graph(graph)
-    outcome, do, see = (as_names(names, order=ORDER) for names in (outcome, do, see))
+    roles = {"asked": outcome, "do": do, "see": see}
+    outcome, do, see = (as_names(names, order=ORDER, role=role) for role, names in roles.items())
     asked, done, seen, hidden = check_names(graph, {"asked": outcome, "done": do, "seen": see, "latent": latent})
     if not asked:
         raise ValueError("nothing is asked; name at least one outcome.")
