@@ -58,6 +58,8 @@ def test_values_of_a_categorical_column_are_its_categories():
     levels = pd.Categorical(["low", "high"], ["low", "mid", "high"], ordered=True)
     model = fit(GRAPH, pd.DataFrame({"A": [0, 0], "O": levels}), prior=1)
     assert model["O"].values == ("low", "mid", "high")
+    plain = fit(GRAPH, {"A": [0, 0], "O": ["low", "high"]}, prior=1)
+    assert plain["O"].values == ("high", "low")
 
 
 def test_marginal_samples_hide_the_hidden():

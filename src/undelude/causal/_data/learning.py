@@ -55,7 +55,8 @@ def fit(
     Args:
         graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`; nothing latent.
         data: a column for each name: a data frame, or a dict of sequences of one length. Others are not used.
-        values: the values of a variable in order, where they are not those that its column has, sorted.
+        values: the values of a variable in order. By default those of its column: in the order of the categories of a
+            categorical column, which may have values that no row has, and otherwise sorted, strings by the alphabet.
         prior: the pseudo-count of each value.
         missing: whether to refuse missing values (None, nan), or to average over them.
 
