@@ -173,7 +173,7 @@ def test_latent_marks_of_networkx_are_kept_or_refused():
 def test_missing_networkx_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "networkx", None)
     for ask in (HIDDEN.to_networkx, HIDDEN.to_gml, lambda: ud.Graph.from_gml("graph []")):
-        with pytest.raises(ModuleNotFoundError, match=r"networkx is not installed: .*\[networks\]"):
+        with pytest.raises(ModuleNotFoundError, match=r"networkx is not installed: .*\[causal\]"):
             ask()
 
 
