@@ -365,7 +365,7 @@ def test_wrong_type_raises(frog: ud.CausalModel):
     """Names for values, values for names, arrays for scalars, None."""
     with pytest.raises(ValueError, match="see must be a dict"):
         frog.query("O", see="A")
-    with pytest.raises(ValueError, match="names must be a name or several"):
+    with pytest.raises(ValueError, match="see must be a name or several"):
         frog.compile("O", see={"A": 1})
     with pytest.raises(ValueError, match=r"a name is asked twice"):
         frog.query(("O", "O"))
@@ -394,7 +394,7 @@ def test_wrong_type_raises(frog: ud.CausalModel):
         frog.compile("O", see="Theta", do="A")([[1], [2]], [[1], [2], [1]])
     with pytest.raises(ValueError, match="omit see_values"):
         frog.compile("O", do="A")([1])
-    with pytest.raises(TypeError, match="names must be a name or several, not None"):
+    with pytest.raises(TypeError, match="asked must be a name or several, not None"):
         frog.query(None)
     with pytest.raises(ValueError, match=r"A takes one value, .* \(2,\)"):
         frog.query("O", see={"A": np.array([1, 2])})

@@ -58,6 +58,8 @@ def test_values_of_a_categorical_column_are_its_categories():
     levels = pd.Categorical(["low", "high"], ["low", "mid", "high"], ordered=True)
     model = fit(GRAPH, pd.DataFrame({"A": [0, 0], "O": levels}), prior=1)
     assert model["O"].values == ("low", "mid", "high")
+    plain = fit(GRAPH, {"A": [0, 0], "O": ["low", "high"]}, prior=1)
+    assert plain["O"].values == ("high", "low")
 
 
 def test_marginal_samples_hide_the_hidden():
@@ -185,6 +187,28 @@ def test_what_no_row_determines_has_an_infinite_standard_error():
     assert ate == pytest.approx(np.sqrt(0.2 * 0.8 / 50 + 0.4 * 0.6 / 50), rel=1e-5)
     with pytest.raises(TypeError, match="must return numbers or an answer, not dict"):
         standard_error(lambda m: {"a": 1}, fit(GRAPH, ROWS), ROWS)
+
+
+@pytest.mark.usefixtures("no_type_checks")
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda m: float(m.query("O", do={"A": 1})[1]), "JAX says: Abstract tracer value"),
+        (lambda m: float(m.ate({"A": 1}, "O")), "JAX says: Abstract tracer value"),
+        (lambda m: np.asarray(m.query("O")), "JAX says: The numpy.ndarray conversion"),
+        (lambda m: m.query("O", do={"A": 1})[1].item(), "It returned the Python number 0."),  # It has no derivative.
+    ],
+)
+def test_function_without_a_derivative_is_refused(function, said):
+    with pytest.raises(TypeError, match=rf"return the array or the Effect itself, .*{said}"):
+        standard_error(function, fit(GRAPH, ROWS), ROWS)
+
+
+@pytest.mark.usefixtures("no_type_checks")
+@pytest.mark.parametrize("key", [0, None, np.random.default_rng(0), jax.random.split(jax.random.key(0), 3)])
+def test_samples_need_one_key(key):
+    with pytest.raises(TypeError, match=r"key must be one random key, such as jax.random.key\(0\), not"):
+        sample(fit(GRAPH, ROWS), key, 5)
 
 
 @pytest.mark.slow

@@ -109,8 +109,13 @@ def test_wrong_objects_are_named():
 
 def test_missing_package_says_how_it_is_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "networkx", None)
-    with pytest.raises(ModuleNotFoundError, match=r"networkx is not installed: .*\[networks\]"):
+    with pytest.raises(ModuleNotFoundError, match=r"networkx is not installed: .*\[causal\]"):
         MIXED.graph.to_networkx()
+    for name in ("pandas", "xarray"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name, convert in (("pandas", "to_frame"), ("xarray", "to_xarray")):
+        with pytest.raises(ModuleNotFoundError, match=rf"{name} is not installed: .*\[causal\]"):
+            getattr(MIXED.query(MIXED.names[0]), convert)()
 
 
 NETWORKS = sorted(

@@ -13,6 +13,8 @@ import operator
 import re
 import runpy
 import shlex
+import sys
+import tomllib
 
 import pytest
 import tyro
@@ -76,6 +78,21 @@ def test_extras_are_installed_from_a_clone():
     files = [x for folder in folders for kind in ("*.py", "*.md") for x in folder.rglob(kind)]
     for file in [*files, *ROOT.glob("*.md"), ROOT / "pyproject.toml"]:
         assert not re.search(r"undelude\[|pip install ['\"]?undelude", file.read_text(encoding="utf-8")), name_of(file)
+
+
+@pytest.mark.parametrize("page", ["causal", "causal-models"])
+def test_pages_on_causal_models_say_which_extra_they_need(page):
+    """Every package that a block imports is a dependency or in the extra that the head of the page names."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["causal"]]
+    known = {re.match(r"[\w-]+", x)[0] for x in needed} | {"undelude", *sys.stdlib_module_names}
+    text = (DOCS / f"{page}.md").read_text()
+    code = "\n".join(block["code"] for block in BLOCK.finditer(text))
+    imported = set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE))
+    assert imported - known == set()
+    head = text.split("```", 1)[0]
+    assert '`pip install -c constraints.txt ".[causal]"`' in head
+    assert all(name.lower() in head.lower() for name in imported & {"pandas", "pyagrum", "xarray", "networkx"})
 
 
 ENTRIES = reference()

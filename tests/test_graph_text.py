@@ -93,6 +93,8 @@ def test_dagitty_of_others():
         ("digraph { A -> B [dir=back] }", "dir=back is not read"),
         ('digraph { node [observed="no"] A }', "observed as the default of each node"),
         ("digraph { edge [dir=both] A -> B }", "dir as the default of each edge"),
+        ('digraph { A -> B [observed="no"] }', "at '[observed=\"no\"] }': observed is a mark of a node"),
+        ("digraph { A -> B -> C [latent=maybe] }", "latent is a mark of a node"),
         ('digraph { A [observed="maybe"] }', 'observed=maybe must be "yes" or "no"'),
         ("digraph { A [label=<b>] }", "not a name, an arrow or a bracket"),
         ("digraph { A -> }", "expected a name"),
@@ -116,6 +118,13 @@ def test_other_kinds_of_dagitty_graph_are_refused():
             ud.Graph.from_dagitty(f"{kind} {{ A -> B }}")
     with pytest.raises(ValueError, match="an undirected edge"):
         ud.Graph.from_dagitty("dag { A -- B }")
+
+
+def test_mark_of_a_node_at_an_edge_of_dagitty_is_refused():
+    for mark in ("latent", "unobserved", "u"):
+        with pytest.raises(ValueError, match=f"{mark} is a mark of a node, and not of an edge"):
+            ud.Graph.from_dagitty(f"dag {{ A -> B [{mark}] }}")
+    assert ud.Graph.from_dagitty("dag { A -> B [beta=0.3] }") == {"A": (), "B": "A"}
 
 
 def test_pgmpy_reads_our_dagitty():
@@ -164,7 +173,7 @@ def test_latent_marks_of_networkx_are_kept_or_refused():
 def test_missing_networkx_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "networkx", None)
     for ask in (HIDDEN.to_networkx, HIDDEN.to_gml, lambda: ud.Graph.from_gml("graph []")):
-        with pytest.raises(ModuleNotFoundError, match=r"networkx is not installed: .*\[networks\]"):
+        with pytest.raises(ModuleNotFoundError, match=r"networkx is not installed: .*\[causal\]"):
             ask()
 
 

@@ -45,6 +45,36 @@ def test_set_is_refused_where_order_matters(model, ask, several):
         ask(model, several(("A", "M")))
 
 
+@pytest.mark.parametrize(
+    ("role", "ask"),
+    [
+        ("asked", lambda model, names: model.query(names)),
+        ("asked", lambda model, names: model.expectation(names, lambda *x: 0)),
+        ("asked", lambda model, names: ud.identify(GRAPH, names)),
+        ("do", lambda model, names: model.identify("O", do=names)),
+        ("see", lambda model, names: ud.identify(GRAPH, "O", see=names)),
+        ("do", lambda model, names: ud.causal.remedies(GRAPH, "O", do=names)),
+        ("see", lambda model, names: model.compile("O", see=names)),
+        (
+            "X: parents",
+            lambda model, names: ud.Variable("X", (0, 1), names, table=np.full([2] * len(names) + [2], 0.5)),
+        ),
+    ],
+)
+def test_refusal_of_a_set_names_the_argument(model, role, ask):
+    """A set of one name has one order, and is taken."""
+    with pytest.raises(ValueError, match=rf"^{role} must be a tuple, such as \('A', 'M'\), not a set"):
+        ask(model, {"A", "M"})
+    ask(model, {"A"})
+
+
+@pytest.mark.usefixtures("no_type_checks")
+def test_text_in_place_of_a_graph_is_told_who_reads_it():
+    for call in (ud.Graph, lambda text: ud.identify(text, "B", do="A")):
+        with pytest.raises(TypeError, match=r"not the text 'digraph \{ A -> B \}'. ud.Graph.from_dot .*from_dagitty"):
+            call("digraph { A -> B }")
+
+
 @pytest.mark.usefixtures("no_type_checks")
 def test_set_of_environments_is_refused():
     """Theta is the number of an environment, so their order decides what it means."""

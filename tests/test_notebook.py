@@ -364,7 +364,7 @@ def test_effect_says_what_computed_it():
         ["estimand from observations", "P(O | do(A)) = P(O | A)"],
     ]
     assert cells(model.direct_effect({"A": "b"}, "O")._repr_html_())[0][1] == "0.7"
-    assert "= 0.7, from what is observed\n" in str(model.marginal(("A", "O")).ate({"A": "b"}, "O"))
+    assert "= 0.7, from the observed distribution\n" in str(model.marginal(("A", "O")).ate({"A": "b"}, "O"))
 
 
 def test_fitted_effect_is_of_the_mechanisms_and_not_of_the_frequencies():

@@ -14,6 +14,13 @@ from undelude._compiled import Outside, read_outside
 
 T = TypeVar("T")
 R = TypeVar("R")
+# Raised by JAX when Python asks for the value of a traced array.
+TRACED_VALUE_ERRORS = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerBoolConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
 
 
 @runtime_checkable

@@ -21,19 +21,12 @@ from undelude._distributions import (
 )
 from undelude._errors import is_ours, users_line
 from undelude._process.task import AbstractExpert, AbstractTask
-from undelude._tree import index, is_concrete, signature
+from undelude._tree import TRACED_VALUE_ERRORS, index, is_concrete, signature
 from undelude._types import Action, Memory, Theta
 
 if TYPE_CHECKING:
     from undelude._process.process import InteractionProcess
 
-# Raised by JAX when Python asks for the value of a traced array.
-TRACED_VALUE_ERRORS = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerBoolConversionError,
-    jax.errors.TracerIntegerConversionError,
-)
 # The methods that every episode calls.
 METHODS: dict[type, tuple[str, ...]] = {
     AbstractTask: ("init", "Q_O", "g_A", "g_O", "reward", "ends"),

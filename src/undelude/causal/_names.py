@@ -45,12 +45,13 @@ AnyGraph = Mapping[str, Names] | DirectedGraph
 _PARENTS = "a graph is a dict that maps each name to its parents"
 
 
-def as_names(names: Names, *, order: str = "") -> tuple[str, ...]:
+def as_names(names: Names, *, order: str = "", role: str = "names") -> tuple[str, ...]:
     """Return one name or several as a tuple.
 
     Args:
         names: a name or several.
-        order: the effect of the order of the names, as a clause; if given, a set is refused.
+        order: the effect of the order of the names, as a clause; if given, a set of several is refused.
+        role: the name of the argument, for messages.
 
     Raises:
         ValueError: `names` is a dict, or a set where order matters.
@@ -60,13 +61,14 @@ def as_names(names: Names, *, order: str = "") -> tuple[str, ...]:
         return (str(names),)
     if isinstance(names, Mapping):
         raise ValueError(
-            f"names must be a name or several, such as {listed(tuple(names))}, not a dict; query takes values."
+            f"{role} must be a name or several, such as {listed(tuple(names))}, not a dict; query takes values."
         )
     if not isinstance(names, Iterable):
-        raise TypeError(f"names must be a name or several, not {names!r:.99}.")
-    if order:
-        check_ordered(names, "names", order)
-    names = tuple(names)
+        raise TypeError(f"{role} must be a name or several, not {names!r:.99}.")
+    found = tuple(names)
+    if order and len(found) > 1:
+        check_ordered(names, role, order)
+    names = found
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"a name must be a string, not {name!r:.99}.")
@@ -91,6 +93,11 @@ def as_graph(graph: AnyGraph) -> dict[str, tuple[str, ...]]:
         graph = _parents_in(graph)
     if type(graph).__module__.partition(".")[0] == "networkx":
         raise TypeError(f"{_PARENTS}; a networkx {type(graph).__name__} may hold children. Pass the DiGraph itself.")
+    if isinstance(graph, str):
+        raise TypeError(
+            f"{_PARENTS}, not the text {graph!r:.99}. ud.Graph.from_dot reads a text of Graphviz (digraph), "
+            "ud.Graph.from_dagitty one of dagitty (dag), ud.Graph.from_gml one in GML."
+        )
     if not isinstance(graph, Mapping):
         raise TypeError(f"{_PARENTS}, or a networkx.DiGraph; model.graph is that of a CausalModel. Not {graph!r:.99}.")
     found = {}

@@ -118,7 +118,7 @@ def to_pyagrum(model: CausalModel) -> Any:
         ValueError: two values of a variable have the same label.
         ModuleNotFoundError: pyAgrum is not installed.
     """
-    with explaining("pyAgrum", "networks"):
+    with explaining("pyAgrum", "causal"):
         import pyagrum
 
     network = pyagrum.BayesNet()

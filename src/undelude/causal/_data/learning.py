@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from undelude._tree import TRACED_VALUE_ERRORS
 from undelude.causal._data.columns import Columns, domains_of, positions
 from undelude.causal._model.effects import Effect
 from undelude.causal._model.model import CausalModel
@@ -27,6 +28,11 @@ MOST_ROUNDS, LEAST_GAIN = 1_000, 1e-9
 LEAST_COUNT = 1e-6
 # Entries of tables of which standard errors are computed.
 MOST_PARAMETERS = 4_000
+# Message about a function that has no derivative.
+UNDIFFERENTIABLE = (
+    "standard_error differentiates the function of the model, and a Python number has no derivative: return the array "
+    "or the Effect itself, and use neither float(), .item() nor NumPy."
+)
 
 
 def fit(
@@ -49,7 +55,8 @@ def fit(
     Args:
         graph: a dict that maps each name to its parents, a `ud.Graph`, or a `networkx.DiGraph`; nothing latent.
         data: a column for each name: a data frame, or a dict of sequences of one length. Others are not used.
-        values: the values of a variable in order, where they are not those that its column has, sorted.
+        values: the values of a variable in order. By default those of its column: in the order of the categories of a
+            categorical column, which may have values that no row has, and otherwise sorted, strings by the alphabet.
         prior: the pseudo-count of each value.
         missing: whether to refuse missing values (None, nan), or to average over them.
 
@@ -115,7 +122,8 @@ def standard_error(
     Probabilities of 0 and 1 are taken for certain, as they are in the model.
 
     Args:
-        function: of the model, differentiable, such as `lambda model: model.query("O", do={"A": 1})`.
+        function: of the model, differentiable, such as `lambda model: model.query("O", do={"A": 1})`; its answer is an
+            array or an `Effect`, and not a Python number.
         model: the model, as `fit` returned it for `data`, with `prior=0` or a prior that is small beside the counts.
         data: a column for each variable, with the same values.
 
@@ -125,6 +133,7 @@ def standard_error(
 
     Raises:
         ValueError: a column is missing or has unknown values; too many parameters; a marginal.
+        TypeError: the function returns a Python number, or asks for the value of a traced one.
 
     >>> import undelude as ud
     >>> rows = {"A": [0] * 50 + [1] * 50, "O": [0] * 30 + [1] * 20 + [0] * 10 + [1] * 40}
@@ -147,12 +156,17 @@ def standard_error(
     tables = [np.asarray(x, float) for x in model.tables]
 
     def ask(model: CausalModel) -> Any:
-        answer = function(model)
+        try:
+            answer = function(model)
+        except TRACED_VALUE_ERRORS as error:
+            raise TypeError(f"{UNDIFFERENTIABLE} JAX says: {str(error).splitlines()[0]}") from error
+        if isinstance(answer, float | int):
+            raise TypeError(f"{UNDIFFERENTIABLE} It returned the Python number {answer!r}.")
         return answer.value if isinstance(answer, Effect) else answer
 
     def flat(tables: tuple) -> jax.Array:
         answer = ask(eqx.tree_at(lambda m: m.tables, model, tables))
-        if not isinstance(answer, Answer | jax.Array | np.ndarray | float):
+        if not isinstance(answer, Answer | jax.Array | np.ndarray):
             raise TypeError(f"the function of the model must return numbers or an answer, not {type(answer).__name__}.")
         return jnp.ravel(jnp.asarray(answer))
 

@@ -45,7 +45,8 @@ class Question:
             TypeError: not a graph.
         """
         hidden, parents = as_latent(graph, latent), as_graph(graph)
-        asked, do, see = (as_names(names, order=_ORDER) for names in (asked, do, see))
+        roles = {"asked": asked, "do": do, "see": see}
+        asked, do, see = (as_names(names, order=_ORDER, role=role) for role, names in roles.items())
         found = check_names(parents, {"asked": asked, "done": do, "seen": see, "latent": hidden})
         if not asked:
             raise ValueError("nothing is asked; name at least one variable.")

@@ -252,7 +252,7 @@ class Graph(AbstractGraph):
         Raises:
             ModuleNotFoundError: networkx is not installed.
         """
-        with explaining("networkx", "networks"):
+        with explaining("networkx", "causal"):
             import networkx
 
         network = networkx.DiGraph()
@@ -272,7 +272,7 @@ class Graph(AbstractGraph):
             ValueError: not GML; otherwise as for `from_networkx`.
             ModuleNotFoundError: networkx is not installed.
         """
-        with explaining("networkx", "networks"):
+        with explaining("networkx", "causal"):
             import networkx
 
         try:

@@ -16,6 +16,7 @@ SKIPPED = re.compile(r"\s+|//[^\n]*|/\*.*?\*/|#[^\n]*", re.DOTALL)
 EDGES = ("->", "<-", "<->")
 WORDS = ("graph", "digraph", "subgraph", "node", "edge", "strict")
 # Attributes of nodes and their values: True if they make the node latent. dagitty has abbreviations.
+MARKS = ("observed", "latent", "unobserved")
 LATENT = {(key, x): True for key in ("latent", "unobserved", "l", "u") for x in ("", "yes", "true")}
 LATENT |= {("observed", x): x in ("no", "false") for x in ("", "yes", "true", "no", "false")}
 LATENT |= {(key, x): False for key in ("latent", "unobserved") for x in ("no", "false")}
@@ -143,7 +144,7 @@ class _Reader:
         elif word in ("graph", "node", "edge") and self.peek(1) == "[":
             self.at += 1
             for key, _ in self.attributes():
-                if key in ("observed", "latent", "unobserved", "dir"):
+                if key in (*MARKS, "dir"):
                     self.fail(f"{key} as the default of each {word} is not read; write it at the {word}s themselves")
         elif self.peek(1) == "=":
             self.name()
@@ -166,6 +167,9 @@ class _Reader:
             for name in ends[0]:
                 self.mark(name, attributes, place)
             return
+        for key, value in attributes:
+            if key in MARKS or (key, value) in LATENT:
+                self.fail(f"{key} is a mark of a node, and not of an edge; write it at the node", self.tokens[place][1])
         way = next((value for key, value in attributes if key == "dir"), "forward")
         for edge, (before, after) in zip(edges, pairwise(ends), strict=True):
             if way == "both" and edge == "->":
@@ -219,7 +223,7 @@ class _Reader:
         for key, value in attributes:
             if (key, value) in LATENT:
                 self.latent[name] = LATENT[key, value]
-            elif key in ("observed", "latent", "unobserved"):
+            elif key in MARKS:
                 self.fail(f'{key}={value} must be "yes" or "no"', self.tokens[place][1])
             elif key in ROLES and not value:
                 self.skipped.setdefault(ROLES[key], []).append(name)

@@ -149,7 +149,7 @@ class AbstractEffects(AbstractQuestions):
         given = "".join(f", {what}" for what in rest)
         mean = _mean(outcome, function)
         one, two = (f"E[{mean} | do({name}={value}){given}]" for value in (x, other))
-        source = "from what is observed" if self.structure.is_marginal else "from the model's mechanisms"
+        source = "from the observed distribution" if self.structure.is_marginal else "from the model's mechanisms"
         return Effect(values[0] - values[1], f"{one} - {two}", estimand, source)
 
     def direct_effect(

@@ -161,7 +161,7 @@ class CausalModel(AbstractEffects):
             NotIdentifiable: the model is a marginal, and its observed variables do not determine the effect of `do`.
         """
         see, do = as_assignment("see", see), as_assignment("do", do)
-        asked = as_names(asked, order="the axes of the answer follow the order of the names asked")
+        asked = as_names(asked, order="the axes of the answer follow the order of the names asked", role="asked")
         x, _ = self._soft_sum(asked, see, do)
         total = x.sum()
         if is_concrete(total) and not total > 0:
@@ -205,8 +205,9 @@ class CausalModel(AbstractEffects):
         >>> policy([[1], [0]], [[2], [2]])[:, 2].round(3).tolist()
         [0.314..., 0.138...]
         """
-        asked = as_names(asked, order="the axes of the answers follow the order of the names asked")
-        see, do = (as_names(names, order="values are given in the order of see and do") for names in (see, do))
+        asked = as_names(asked, order="the axes of the answers follow the order of the names asked", role="asked")
+        roles, order = {"see": see, "do": do}, "values are given in the order of see and do"
+        see, do = (as_names(names, order=order, role=role) for role, names in roles.items())
         return CompiledQuery(self.structure, self.tables, asked, see, do)
 
     def _soft_sum(self, asked: tuple[str, ...], see: SoftValues, do: Interventions) -> tuple[Numbers, Numbers]:

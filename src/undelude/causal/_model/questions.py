@@ -78,7 +78,7 @@ class AbstractQuestions(eqx.Module):
         >>> round(float(frog.expectation("O_1", do={"A_1": 1})), 3), round(float(frog.expectation("O_1")), 3)
         (0.5, 1.0)
         """
-        asked = as_names(asked, order="the function takes the values in the order of the names asked")
+        asked = as_names(asked, order="the function takes the values in the order of the names asked", role="asked")
         P = self.query(asked, see=see, do=do).array
         if function is None:
             if len(asked) != 1:
@@ -107,7 +107,7 @@ class AbstractQuestions(eqx.Module):
         Raises:
             ValueError: as for `query`.
         """
-        asked = as_names(asked, order="of equally probable values those that come first are returned")
+        asked = as_names(asked, order="of equally probable values those that come first are returned", role="asked")
         P = np.asarray(self.query(asked, see=see, do=do))
         at = np.unravel_index(int(P.argmax()), P.shape)
         return {name: self.structure.values_of[name][int(i)] for name, i in zip(asked, at, strict=True)}
@@ -200,7 +200,7 @@ class AbstractQuestions(eqx.Module):
         do, given, given_do = (
             as_assignment(role, x) for role, x in (("do", do), ("given", given), ("given_do", given_do))
         )
-        asked = as_names(asked, order="the axes of the answer follow the order of the names asked")
+        asked = as_names(asked, order="the axes of the answer follow the order of the names asked", role="asked")
         if len(set(asked)) < len(asked):
             raise ValueError(f"a name is asked twice in {asked}.")
         check_names(self.graph, {"asked": asked, "done": tuple(do)})

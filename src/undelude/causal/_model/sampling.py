@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key
 
+from undelude._checks import check_key
 from undelude.causal._graphs.graph import topological_order
 from undelude.causal._model.model import CausalModel
 from undelude.causal._variables.soft import Interventions, as_assignment, other_mechanism
@@ -30,6 +31,7 @@ def sample(
 
     Raises:
         ValueError: as for `CausalModel.query`; a marginal, with `do`.
+        TypeError: `key` is not one key.
 
     >>> import undelude as ud
     >>> frog = ud.tasks.prize_or_frog().causal_model(num_rounds=1)
@@ -39,6 +41,7 @@ def sample(
     """
     if not isinstance(num_samples, int | np.integer) or num_samples < 1:
         raise ValueError(f"num_samples must be a whole number of 1 or more, not {num_samples!r}.")
+    check_key(key)
     mechanisms = []
     for name, done in as_assignment("do", do).items():
         v = model[name]

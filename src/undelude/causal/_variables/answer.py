@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from undelude._tree import is_concrete
+from undelude._versions import explaining
 from undelude.causal._names import listed
 from undelude.causal._variables.soft import as_assignment
 from undelude.causal._variables.variable import index
@@ -134,9 +135,10 @@ class Answer(NDArrayOperatorsMixin, eqx.Module):
 
         Raises:
             ValueError: as for `to_dict`; a variable is called `P`.
-            ImportError: pandas is not installed.
+            ModuleNotFoundError: pandas is not installed.
         """
-        import pandas as pd
+        with explaining("pandas", "causal"):
+            import pandas as pd
 
         if "P" in self.names:
             raise ValueError("a variable is called 'P', as the column of probabilities would be: use to_dict().")
@@ -149,9 +151,10 @@ class Answer(NDArrayOperatorsMixin, eqx.Module):
 
         Raises:
             ValueError: as for `to_dict`.
-            ImportError: xarray is not installed.
+            ModuleNotFoundError: xarray is not installed.
         """
-        import xarray as xr
+        with explaining("xarray", "causal"):
+            import xarray as xr
 
         self._check_known()
         return xr.DataArray(np.asarray(self.array, float), {k: list(v) for k, v in self.values_of.items()}, self.names)

@@ -62,7 +62,9 @@ class Equation:
         if isinstance(values, str | Mapping):
             raise ValueError(f"{name}: values must be a sequence such as (0, 1), not {values!r:.99}.")
         self.name, self.values, self.function = name, tuple(values), function
-        self.parents = as_names(parents, order=f"the function of {name} takes its parents in their order")
+        self.parents = as_names(
+            parents, order=f"the function of {name} takes its parents in their order", role=f"{name}: parents"
+        )
         self.noise: dict[Hashable, float] = {**(noise if isinstance(noise, Mapping) else dict(enumerate(noise)))}
 
     @property

@@ -50,7 +50,9 @@ class Variable(eqx.Module):
         check_ordered(values, f"{name}: values", "the last axis of the table follows their order")
         # Python numbers instead of NumPy scalars.
         values = tuple(x.item() if isinstance(x, np.generic) else x for x in values)
-        parents = as_names(parents, order=f"the axes of the table of {name} follow the order of its parents")
+        parents = as_names(
+            parents, order=f"the axes of the table of {name} follow the order of its parents", role=f"{name}: parents"
+        )
         if not all(isinstance(x, Hashable) for x in values):
             raise ValueError(f"{name}: values must be hashable, such as numbers or strings, not {values!r:.99}.")
         if any(x != x for x in values):
