@@ -115,7 +115,7 @@ def test_graph_of_a_model():
     assert isinstance(MODEL.graph, ud.Graph)
     assert MODEL.graph.latent == ()
     assert MODEL.marginal(("A_1", "O")).graph == ud.Graph(MODEL.graph, latent="Theta")
-    assert MODEL.graph.back_door("A_1", "O") == MODEL.back_door("A_1", "O", limit=1) == ({"Theta"},)
+    assert MODEL.graph.back_door("A_1", "O") == MODEL.graph.back_door("A_1", "O", limit=1) == ({"Theta"},)
     assert MODEL.marginal(("A_1", "O")).graph.back_door("A_1", "O") == ()
 
 
@@ -255,7 +255,7 @@ def compare_equivalence(n: int) -> tuple[int, int]:
         for graph in members:
             found = ud.Graph(graph).cpdag()
             assert {(p, x) for x, parents in found.directed.items() for p in parents} == shared, graph
-            assert found.undirected == {frozenset(arrow) for arrow in either - shared}, graph
+            assert found.undirected == tuple(sorted({(min(x), max(x)) for x in either - shared})), graph
     firsts = [members[0] for members in classes.values()]
     for one, two in islice(permutations(firsts, 2), 1000):
         assert not ud.Graph(one).equivalent(two)
