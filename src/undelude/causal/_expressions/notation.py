@@ -88,7 +88,7 @@ class Text:
         return f"P({of} | {given})" if given else f"P({of})"
 
     def _sum(self, over: str, body: str, count: int) -> str:
-        return f"sum_{{{over}}} {body}" if count > 1 else f"sum_{over} {body}"
+        return f"sum_{{{over}}} {body}" if count > 1 or " " in over else f"sum_{over} {body}"
 
     def _fraction(self, numerator: str, denominator: str) -> str:
         return f"{numerator} / {denominator}"
@@ -104,6 +104,15 @@ _GREEK = re.compile(
     "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|pi|rho|sigma|tau|upsilon|phi|chi|psi|omega"
     "|Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Upsilon|Phi|Psi|Omega"
 )
+# A name, and its last suffixes that are short or numbers.
+_SUFFIXES = re.compile(r"(.+?)((?:_(?:[^\W_]{1,2}|\d+))*)", re.DOTALL)
+# Characters with a meaning in LaTeX, and the space, as mathematics writes them.
+_SPECIAL = {
+    **{x: f"\\{x}" for x in "%&#_${} "},
+    "\\": r"\backslash{}",
+    "^": r"\hat{}",
+    "~": r"\sim{}",
+}
 
 
 class Latex(Text):
@@ -113,8 +122,7 @@ class Latex(Text):
 
     def _name(self, name: str) -> str:
         name, equals, value = name.partition("=")
-        value = value if len(value) < 2 else f"\\mathrm{{{value}}}"
-        return f"{latex_name(name)}={value}" if equals else latex_name(name)
+        return f"{latex_name(name)}={_upright(value)}" if equals else latex_name(name)
 
     def _do(self, name: str) -> str:
         return rf"\mathrm{{do}}({name})"
@@ -136,15 +144,26 @@ class Latex(Text):
 
 
 def latex_name(name: str) -> str:
-    """Return a variable's name in LaTeX, for mathematics: a Greek letter, or upright if it has several letters.
+    r"""Return a variable's name in LaTeX, for mathematics: a Greek letter, or upright if it has several letters.
 
-    The latent cause of a bidirected edge is the edge.
+    Suffixes of one or two characters, or of digits, are subscripts. The latent cause of a bidirected edge is the edge.
+
+    >>> print(latex_name("Theta_1"), latex_name("blood_pressure_10"), latex_name("50% dose"))
+    \Theta_{1} \mathrm{blood\_pressure}_{10} \mathrm{50\%\ dose}
     """
     if " <-> " in name:
         return "(" + r" \leftrightarrow ".join(map(latex_name, name.split(" <-> "))) + ")"
-    stem, _, index = name.partition("_")
-    stem = f"\\{stem}" if _GREEK.fullmatch(stem) else stem if len(stem) == 1 else f"\\mathrm{{{stem}}}"
-    return f"{stem}_{{{index.replace('_', ',')}}}" if index else stem
+    found = _SUFFIXES.fullmatch(name)
+    stem, suffixes = found.groups() if found else (name, "")
+    stem = f"\\{stem}" if _GREEK.fullmatch(stem) else _upright(stem)
+    return f"{stem}_{{{suffixes[1:].replace('_', ',')}}}" if suffixes else stem
+
+
+def _upright(text: str) -> str:
+    """Return a text in LaTeX, for mathematics: upright, unless it is one letter or digit."""
+    if len(text) == 1 and text.isalnum():
+        return text
+    return f"\\mathrm{{{''.join(_SPECIAL.get(x, x) for x in text)}}}"
 
 
 def written_query(asked: Iterable[str], do: Iterable[str], see: Iterable[str]) -> str:

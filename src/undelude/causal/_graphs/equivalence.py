@@ -14,11 +14,11 @@ class EssentialGraph(NamedTuple):
 
     Attributes:
         directed: the parents of each variable by arrows that all equivalent graphs have.
-        undirected: pairs joined by an arrow whose direction differs between equivalent graphs.
+        undirected: pairs joined by an arrow whose direction differs between equivalent graphs, in alphabetical order.
     """
 
     directed: dict[str, tuple[str, ...]]
-    undirected: frozenset[frozenset[str]]
+    undirected: tuple[tuple[str, str], ...]
 
     def __str__(self) -> str:
         names = list(self.directed)
@@ -68,9 +68,8 @@ def cpdag(graph: AnyGraph) -> EssentialGraph:
                         open_.remove(pair)
                         todo.append(arrow)
                         break
-    return EssentialGraph(
-        {name: tuple(p for p in above if (p, name) in directed) for name, above in parents.items()}, frozenset(open_)
-    )
+    arrows = {name: tuple(p for p in above if (p, name) in directed) for name, above in parents.items()}
+    return EssentialGraph(arrows, tuple(sorted((min(pair), max(pair)) for pair in open_)))
 
 
 def equivalent(graph: AnyGraph, other: AnyGraph) -> bool:

@@ -1,4 +1,4 @@
-"""What estimands of effects and of counterfactuals share: notation, and the tables that they are evaluated in."""
+"""The base of estimands of effects and of counterfactuals: notation, and the tables that evaluate them."""
 
 import abc
 from collections.abc import Callable, Mapping

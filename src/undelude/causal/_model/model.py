@@ -17,7 +17,7 @@ from undelude.causal._identifying.positivity import undefined
 from undelude.causal._mixed.graph import Graph
 from undelude.causal._model.compiled import CompiledQuery
 from undelude.causal._model.effects import AbstractEffects
-from undelude.causal._model.questions import ImpossibleEvidence
+from undelude.causal._model.questions import impossible
 from undelude.causal._model.structure import Structure
 from undelude.causal._names import Names, as_names, check_names, listed
 from undelude.causal._summing.contraction import Numbers, backend, in_jax
@@ -165,7 +165,7 @@ class CausalModel(AbstractEffects):
         x, _ = self._soft_sum(asked, see, do)
         total = x.sum()
         if is_concrete(total) and not total > 0:
-            raise ImpossibleEvidence(_impossible(see, do))
+            raise impossible(see, do)
         values_of = self.structure.values_of
         return Answer(in_jax(x / total), asked, tuple(values_of[name] for name in asked))
 
@@ -336,15 +336,3 @@ class CausalModel(AbstractEffects):
         """
         estimand = identify(self.graph, asked, do=do, see=see, latent=latent, experiments=experiments)
         return dataclasses.replace(estimand, sizes=self.structure.sizes)
-
-
-def _impossible(see: SoftValues, do: Interventions) -> str:
-    seen = ", ".join(f"{name}={value}" for name, value in see.items())
-    done = ", ".join(
-        f"do({name} by another mechanism)" if isinstance(value, Variable) else f"do({name}={value})"
-        for name, value in do.items()
-    )
-    return (
-        f"impossible evidence: the model gives {seen} no probability{f' under {done}' if done else ''}. Correct the "
-        "evidence, or let the mechanisms allow it."
-    )

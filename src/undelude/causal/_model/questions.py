@@ -1,9 +1,10 @@
 """What can be asked of a causal model beyond a probability: expectations, information, counterfactuals."""
 
 import abc
+import contextlib
 import itertools
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -221,7 +222,8 @@ class AbstractQuestions(eqx.Module):
                 variables.append(_copy(self[name], copy := f"{name} there"))
             names.append(copy)
         done = {**given_do, **{there[name]: x for name, x in do.items()}}
-        answer = self._of(variables).query(names, see=given, do=done)
+        with _in_actual_world(given, given_do):
+            answer = self._of(variables).query(names, see=given, do=done)
         return Answer(answer.array, asked, answer.values)
 
     def causation(
@@ -264,7 +266,8 @@ class AbstractQuestions(eqx.Module):
         (_, one, two) = found.names
         if one[o] == two[o]:  # The cause does not reach the outcome.
             return Causation(necessity, sufficiency, jnp.zeros(()))
-        joint = self._of(found.variables).query((one[o], two[o]), see=given, do={one[a]: x, two[a]: other})
+        with _in_actual_world(given, {}):
+            joint = self._of(found.variables).query((one[o], two[o]), see=given, do={one[a]: x, two[a]: other})
         return Causation(necessity, sufficiency, joint[place].sum() - joint[place, place])
 
     def bounds(self, asked: Names, *, do: Values, latent: Names = ()) -> Bounds:
@@ -307,6 +310,28 @@ class AbstractQuestions(eqx.Module):
         found = worlds(self.variables, done)
         check_determined(found, done, {*seen, *(found.names[i][name] for i, name in asked)})
         return found
+
+
+def impossible(see: SoftValues, do: Interventions) -> ImpossibleEvidence:
+    """Return the error of evidence without probability."""
+    seen = ", ".join(f"{name}={value}" for name, value in see.items())
+    done = ", ".join(
+        f"do({name} by another mechanism)" if isinstance(value, Variable) else f"do({name}={value})"
+        for name, value in do.items()
+    )
+    return ImpossibleEvidence(
+        f"impossible evidence: the model gives {seen} no probability{f' under {done}' if done else ''}. Correct the "
+        "evidence, or let the mechanisms allow it."
+    )
+
+
+@contextlib.contextmanager
+def _in_actual_world(given: SoftValues, given_do: Values) -> Iterator[None]:
+    """Name the evidence and interventions of the actual world alone, on which it depends whether it is impossible."""
+    try:
+        yield
+    except ImpossibleEvidence:
+        raise impossible(given, given_do) from None
 
 
 def _copy(variable: Variable, name: str) -> Variable:
