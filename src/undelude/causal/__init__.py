@@ -19,7 +19,7 @@ from undelude.causal._expressions.derivation import Derivation, Step
 from undelude.causal._graphs.equivalence import EssentialGraph
 from undelude.causal._graphs.graph import Path
 from undelude.causal._graphs.instruments import Instrument
-from undelude.causal._identifying.bounds import Bounds, bounds
+from undelude.causal._identifying.bounds import Bounds, ate_bounds, bounds
 from undelude.causal._identifying.counterfactual_identification import CounterfactualEstimand, identify_counterfactual
 from undelude.causal._identifying.estimand import Estimand
 from undelude.causal._identifying.hedge import Conflict, Hedge, NotIdentifiable, Thicket
@@ -56,6 +56,7 @@ __all__ = [
     "Step",
     "Thicket",
     "Variable",
+    "ate_bounds",
     "bounds",
     "fit",
     "from_pgmpy",
