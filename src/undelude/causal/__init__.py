@@ -14,6 +14,7 @@ Each folder imports only from those above it:
 """
 
 from undelude.causal._data.convert import from_pgmpy, from_pyagrum, to_networkx, to_pgmpy, to_pyagrum
+from undelude.causal._data.frequencies import frequencies
 from undelude.causal._data.learning import fit, standard_error
 from undelude.causal._expressions.derivation import Derivation, Step
 from undelude.causal._graphs.equivalence import EssentialGraph
@@ -59,6 +60,7 @@ __all__ = [
     "ate_bounds",
     "bounds",
     "fit",
+    "frequencies",
     "from_pgmpy",
     "from_pyagrum",
     "identify",

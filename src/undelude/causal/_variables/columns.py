@@ -27,7 +27,7 @@ def domains_of(graph: Parents, data: Columns, values: Mapping[str, Sequence[Hash
     """
     values = values or {}
     if unknown := [name for name in values if name not in graph]:
-        raise ValueError(f"values={{{unknown[0]!r}: ...}}: there is no such variable in the graph.")
+        raise ValueError(f"values={{{unknown[0]!r}: ...}}: there is no such variable.")
     for name, given in values.items():
         check_ordered(given, f"the values of {name}", "answers follow their order")
         if isinstance(given, str):
@@ -62,6 +62,17 @@ def positions(domains: Domains, data: Columns) -> Int[np.ndarray, "N V"]:
         except KeyError as error:
             raise ValueError(f"the column {name} has the value {error}, which is not in {values}.") from None
     return found
+
+
+def check_complete(domains: Domains, rows: Int[np.ndarray, "N V"], remedy: str) -> None:
+    """Raise `ValueError` that names the first column with a missing value, and its row; the message ends as given."""
+    gaps = rows < 0
+    if gaps.any():
+        i = int(gaps.any(0).argmax())
+        raise ValueError(
+            f"the column {tuple(domains)[i]} has {gaps[:, i].sum()} missing values, the first in row "
+            f"{gaps[:, i].argmax()}: {remedy}"
+        )
 
 
 def column(name: str, data: Columns) -> list[Any]:
