@@ -85,3 +85,12 @@ def test_bounds_take_frequencies():
 def test_wrong_data_are_named(ask, message):
     with pytest.raises(ValueError, match=message):
         ask()
+
+
+@pytest.mark.parametrize("read", [frequencies, lambda data, **kw: ud.causal.fit({"A": ()}, data, **kw)])
+@pytest.mark.parametrize("column", [np.array(["a", np.nan]), ["a", "nan"]])
+def test_the_text_nan_is_not_a_value_unless_it_is_said_to_be(read, column):
+    """NumPy writes a missing value so in an array of text."""
+    with pytest.raises(ValueError, match="the column A holds the text 'nan'"):
+        read({"A": column})
+    read({"A": column}, values={"A": ("a", "nan")})

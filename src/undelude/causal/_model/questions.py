@@ -55,6 +55,13 @@ class AbstractQuestions(eqx.Module):
     def __getitem__(self, name: str) -> Variable:
         """Return a variable by its name."""
 
+    def __hash__(self) -> int:
+        """Raise `TypeError`: the tables are arrays, which have no hash."""
+        raise TypeError(
+            f"a {type(self).__name__} has no hash, because its tables are arrays: take id(model) as a key, or "
+            "model.structure for its graph and values."
+        )
+
     def expectation(
         self,
         asked: Names,
