@@ -96,8 +96,8 @@ def _in_order(name: str, data: Columns) -> tuple[Hashable, ...]:
     found = {x for x in column(name, data) if not is_missing(x)}
     if "nan" in found:
         raise ValueError(
-            f"the column {name} holds the text 'nan': NumPy writes a missing value so in an array of text. Give None in "
-            f"its place, in a list or an array of dtype=object. If it is a value, say so by values={{{name!r}: ...}}."
+            f"the column {name} holds the text 'nan': NumPy writes a missing value so in an array of text. Give None "
+            f"in a list or an array of dtype=object, or name 'nan' as a value by values={{{name!r}: ...}}."
         )
     given = data[name]
     categories = getattr(getattr(given, "cat", given), "categories", None)  # Of a series, or of its values.
