@@ -161,3 +161,35 @@ def test_a_name_alone_is_no_index_and_traced_answers_have_no_labels() -> None:
         jax.jit(lambda x: Answer(x, ("O",), ((0, 1),)).to_dict())(jnp.ones(2))
     found = jax.jit(lambda x: Answer(x, ("O",), ((0, 1),))[{"O": 1}])(jnp.array([0.25, 0.75]))
     assert float(found) == 0.75
+
+
+def test_an_answer_is_neither_none_nor_a_text():
+    answer = ud.tasks.prize_or_frog().causal_model(num_rounds=1).query("O_1", do={"A_1": 1})
+    for other in (None, "x"):
+        assert (answer == other) is False
+        assert (answer != other) is True
+        assert (other == answer) is False
+    np.testing.assert_array_equal(answer == answer.array, [True, True])
+    np.testing.assert_array_equal(answer != np.array([0.5, 1.0]), [False, True])
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(answer)
+
+
+def test_an_answer_is_refused_as_a_value():
+    """Of one number too, which a value could equal."""
+    model = ud.tasks.prize_or_frog().causal_model(num_rounds=1)
+    seen = model.query("A_1")
+    for ask in (
+        lambda: model.query("O_1", do={"A_1": seen}),
+        lambda: model.query("O_1", see={"A_1": seen}),
+        lambda: model.query("O_1", do={"A_1": model.query(())}),
+        lambda: model.counterfactual("O_1", do={"A_1": seen}),
+    ):
+        with pytest.raises(ValueError, match=r"A_1 takes one value, not an answer.*answer\.to_dict\(\)"):
+            ask()
+    np.testing.assert_allclose(model.query("O_1", do={"A_1": seen.to_dict()}), [0.5, 0.5])
+
+
+def test_a_model_says_that_it_has_no_hash():
+    with pytest.raises(TypeError, match=r"a CausalModel has no hash, .* id\(model\) as a key"):
+        hash(ud.tasks.prize_or_frog().causal_model(num_rounds=1))

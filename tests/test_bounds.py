@@ -7,7 +7,7 @@ import pytest
 
 import undelude as ud
 from causal_oracle import random_model
-from undelude.causal import bounds
+from undelude.causal import ate_bounds, bounds
 
 INSTRUMENT = {"Z": (), "U": (), "A": ("Z", "U"), "O": ("A", "U")}
 
@@ -259,3 +259,109 @@ def test_bounds_that_are_not_sharp_say_so():
     found = bounds(graph, "O", do={"A": 1}, joint=np.ones((2, 2, 2)), names=("D", "A", "O"), latent=("U", "U2"))
     assert str(found).splitlines()[-1] == "not sharp: tighter bounds may hold"
     assert "not sharp" in found._repr_html_()
+
+
+def ace_of_balke_and_pearl(p):
+    """Return their bounds of E[O | do(A = 1)] - E[O | do(A = 0)], eight terms each; p[o, a, z] = P(o, a | z)."""
+    low = max(
+        p[1, 1, 1] + p[0, 0, 0] - 1,
+        p[1, 1, 0] + p[0, 0, 1] - 1,
+        p[1, 1, 0] - p[1, 1, 1] - p[1, 0, 1] - p[0, 1, 0] - p[1, 0, 0],
+        p[1, 1, 1] - p[1, 1, 0] - p[1, 0, 0] - p[0, 1, 1] - p[1, 0, 1],
+        -p[0, 1, 1] - p[1, 0, 1],
+        -p[0, 1, 0] - p[1, 0, 0],
+        p[0, 0, 1] - p[0, 1, 1] - p[1, 0, 1] - p[0, 1, 0] - p[0, 0, 0],
+        p[0, 0, 0] - p[0, 1, 0] - p[1, 0, 0] - p[0, 1, 1] - p[0, 0, 1],
+    )
+    high = min(
+        1 - p[0, 1, 1] - p[1, 0, 0],
+        1 - p[0, 1, 0] - p[1, 0, 1],
+        -p[0, 1, 0] + p[0, 1, 1] + p[0, 0, 1] + p[1, 1, 0] + p[0, 0, 0],
+        -p[0, 1, 1] + p[1, 1, 1] + p[0, 0, 1] + p[0, 1, 0] + p[0, 0, 0],
+        p[1, 1, 1] + p[0, 0, 1],
+        p[1, 1, 0] + p[0, 0, 0],
+        -p[1, 0, 1] + p[1, 1, 1] + p[0, 0, 1] + p[1, 1, 0] + p[1, 0, 0],
+        -p[1, 0, 0] + p[1, 1, 0] + p[0, 0, 0] + p[1, 1, 1] + p[1, 0, 1],
+    )
+    return low, high
+
+
+def test_the_average_effect_has_the_bounds_of_balke_and_pearl():
+    rng = np.random.default_rng(6)
+    for _ in range(40):
+        model = instrument(rng)
+        joint = np.asarray(model.query(("O", "A", "Z")), float)
+        low, high = ace_of_balke_and_pearl(joint / joint.sum((0, 1)))
+        found = model.ate_bounds({"A": 1}, "O", latent="U")
+        assert found.is_sharp
+        assert float(found.low) == pytest.approx(low, abs=1e-6)
+        assert float(found.high) == pytest.approx(high, abs=1e-6)
+        back = model.ate_bounds({"A": 0}, "O", latent="U", instead=1)
+        assert (float(back.low), float(back.high)) == pytest.approx((-high, -low), abs=1e-6)
+        assert low - 1e-6 <= float(model.ate({"A": 1}, "O")) <= high + 1e-6
+
+
+def test_the_bounds_of_a_difference_are_tighter_than_the_difference_of_bounds():
+    """Nobody with A=2 has M=1. That P(O | A=2, M=1) is unknown moves both expectations by the same amount."""
+    P_A, P_M, r = np.array([0.3, 0.3, 0.4]), np.array([0.3, 0.6, 0.0]), np.array([[0.2, 0.7], [0.5, 0.4], [0.1, 0.0]])
+    m, o = np.stack([1 - P_M, P_M], -1), np.stack([1 - r, r], -1)  # P(M | A), P(O | A, M)
+    ask = {"joint": P_A[:, None, None] * m[..., None] * o, "names": ("A", "M", "O"), "latent": "U"}
+    graph = {"U": (), "A": "U", "M": "A", "O": ("M", "U")}
+    found = ate_bounds(graph, {"A": 1}, "O", instead=0, **ask)
+    without = P_A @ r[:, 0]  # E[O | do(M = 0)]
+    with_m = np.array([P_A[:2] @ r[:2, 1] + P_A[2] * x for x in (0, 1)])
+    low, high = (P_M[1] - P_M[0]) * (with_m - without)
+    assert (float(found.low), float(found.high)) == pytest.approx((low, high), abs=1e-6)
+    zero, one = (bounds(graph, "O", do={"A": a}, **ask) for a in (0, 1))
+    apart = float(one.high[1] - zero.low[1]) - float(one.low[1] - zero.high[1])
+    assert apart == pytest.approx((P_M[1] + P_M[0]) * P_A[2], abs=1e-6)  # three times as wide
+    assert high - low == pytest.approx((P_M[1] - P_M[0]) * P_A[2], abs=1e-9)
+
+
+def test_a_function_scales_the_bounds_of_an_effect():
+    """Of named values at other places than 0 and 1."""
+    model = named(np.random.default_rng(5))
+    well = model.bounds("O", do={"A": 1}, latent="U"), model.bounds("O", do={"A": 0}, latent="U")
+    found = model.ate_bounds({"A": 1}, "O", latent="U", function=lambda o: 10 * (o == "well"))
+    assert 10 * float(well[0].low[0] - well[1].high[0]) - 1e-5 <= float(found.low)
+    turned = ate_bounds(
+        INSTRUMENT, {"A": 0}, "O", joint=model.query(("O", "A", "Z")), latent="U", function=lambda o: 10 * (o == "ill")
+    )
+    np.testing.assert_allclose([turned.low, turned.high], [found.low, found.high], atol=1e-5)
+    with pytest.raises(ValueError, match="the function of O must return numbers: the value 'well' is a string"):
+        model.ate_bounds({"A": 1}, "O", latent="U")
+
+
+def test_bounds_of_an_effect_that_is_identifiable_are_its_value():
+    model = named(np.random.default_rng(5))
+    found = model.ate_bounds({"A": 1}, "O", function=lambda o: o == "well")
+    truth = float(model.ate({"A": 1}, "O", function=lambda o: o == "well"))
+    assert (float(found.low), float(found.high)) == pytest.approx((truth, truth), abs=1e-6)
+    at = {"do": {"U": 2}, "function": lambda o: o == "well"}
+    found, truth = model.ate_bounds({"A": 1}, "O", **at), float(model.ate({"A": 1}, "O", **at))
+    assert (float(found.low), float(found.high)) == pytest.approx((truth, truth), abs=1e-6)
+
+
+def test_wrong_questions_of_effects_are_named():
+    ask = {"joint": np.ones((2, 3, 2)), "names": ("Z", "A", "O"), "latent": "U"}
+    for arguments, more, message in (
+        (({"A": 1}, "O"), {}, "A has the values 0, 1, 2: say which one stands instead, such as instead=0"),
+        (({"A": 1}, "O"), {"instead": 3}, "A has no value 3"),
+        (({"A": 1}, "A"), {}, "A is both the cause and the outcome"),
+        (({"A": 1}, "O"), {"do": {"A": 1}}, "A is both the cause and done"),
+        (({"U": 1}, "O"), {}, "U is both latent and the cause"),
+        (({"A": 1, "Z": 1}, "O"), {}, "cause must be a dict of one name and its value"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ate_bounds(INSTRUMENT, *arguments, **ask, **more)
+
+
+def test_a_refused_effect_points_to_its_bounds():
+    model = named(np.random.default_rng(5))
+    for ask in (
+        lambda: model.ate({"A": 1}, "O", latent="U"),
+        lambda: model.marginal(("Z", "A", "O")).ate({"A": 1}, "O", function=lambda o: o == "well"),
+    ):
+        with pytest.raises(ud.NotIdentifiable) as caught:
+            ask()
+        assert "`ate_bounds`" in "".join(caught.value.__notes__)

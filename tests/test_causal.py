@@ -392,8 +392,12 @@ def test_wrong_type_raises(frog: ud.CausalModel):
         jax.jit(lambda a: frog.query("O", see={"A": a}))(1)
     with pytest.raises(ValueError, match="leading axes"):
         frog.compile("O", see="Theta", do="A")([[1], [2]], [[1], [2], [1]])
-    with pytest.raises(ValueError, match="omit see_values"):
+    with pytest.raises(ValueError, match="nothing is seen in this query; pass do_values="):
         frog.compile("O", do="A")([1])
+    with pytest.raises(ValueError, match="nothing is done in this query; omit do_values"):
+        frog.compile("O", see="A")([[1]], [1])
+    with pytest.raises(ValueError, match="nothing is seen in this query; omit see_values"):
+        frog.compile("O")([1])
     with pytest.raises(TypeError, match="asked must be a name or several, not None"):
         frog.query(None)
     with pytest.raises(ValueError, match=r"A takes one value, .* \(2,\)"):

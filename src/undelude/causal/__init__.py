@@ -14,12 +14,13 @@ Each folder imports only from those above it:
 """
 
 from undelude.causal._data.convert import from_pgmpy, from_pyagrum, to_pgmpy, to_pyagrum
+from undelude.causal._data.frequencies import frequencies
 from undelude.causal._data.learning import fit, standard_error
 from undelude.causal._expressions.derivation import Derivation, Step
 from undelude.causal._graphs.equivalence import EssentialGraph
 from undelude.causal._graphs.instruments import Instrument
 from undelude.causal._graphs.path import Path
-from undelude.causal._identifying.bounds import Bounds, bounds
+from undelude.causal._identifying.bounds import Bounds, ate_bounds, bounds
 from undelude.causal._identifying.counterfactual_identification import CounterfactualEstimand, identify_counterfactual
 from undelude.causal._identifying.estimand import Estimand
 from undelude.causal._identifying.hedge import Conflict, Hedge, NotIdentifiable, Thicket
@@ -56,8 +57,10 @@ __all__ = [
     "Step",
     "Thicket",
     "Variable",
+    "ate_bounds",
     "bounds",
     "fit",
+    "frequencies",
     "from_pgmpy",
     "from_pyagrum",
     "identify",

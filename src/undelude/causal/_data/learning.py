@@ -13,11 +13,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from undelude._tree import TRACED_VALUE_ERRORS
-from undelude.causal._data.columns import Columns, domains_of, positions
 from undelude.causal._model.effects import Effect
 from undelude.causal._model.model import CausalModel
 from undelude.causal._names import AnyGraph, Parents, as_graph, as_latent, listed
 from undelude.causal._variables.answer import Answer
+from undelude.causal._variables.columns import Columns, check_complete, domains_of, positions
 from undelude.causal._variables.variable import Variable
 
 # The largest number of ways in which the missing values of one row can be filled, and of entries held at once.
@@ -73,7 +73,10 @@ def fit(
      0.6    0.4
     """
     if latent := as_latent(graph):
-        raise ValueError(f"{listed(latent)} is latent in the graph, and cannot be counted: pass a graph without it.")
+        raise ValueError(
+            f"{listed(latent)} is latent in the graph, and cannot be counted: pass a graph without it. identify and "
+            "bounds need no mechanism, and take ud.causal.frequencies(data)."
+        )
     graph = as_graph(graph)
     if isinstance(prior, bool) or not (isinstance(prior, numbers.Real) and 0 <= prior < np.inf):
         raise ValueError(f"prior must be a finite number of 0 or more, not {prior!r}.")
@@ -82,12 +85,8 @@ def fit(
     domains = domains_of(graph, data, values)
     rows = positions(domains, data)
     gaps = rows < 0
-    if missing == "refuse" and gaps.any():
-        i = int(gaps.any(0).argmax())
-        raise ValueError(
-            f"the column {tuple(domains)[i]} has {gaps[:, i].sum()} missing values, the first in row "
-            f'{gaps[:, i].argmax()}: pass missing="em" if they are missing at random, or leave these rows out.'
-        )
+    if missing == "refuse":
+        check_complete(domains, rows, 'pass missing="em" if they are missing at random, or leave these rows out.')
     places, counts = np.unique(rows, axis=0, return_counts=True)
     families = _families(graph, domains)
 

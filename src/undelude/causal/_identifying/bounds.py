@@ -6,8 +6,9 @@ them. The observed distribution is a set of linear equations in it, and an effec
 its greatest value are linear programs.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import ArrayLike
@@ -18,18 +19,22 @@ from undelude.causal._identifying.responses import Problem
 from undelude.causal._names import AnyGraph, Names, as_graph, as_latent, as_names, check_names, listed
 from undelude.causal._summing.contraction import in_jax
 from undelude.causal._variables.answer import Answer, in_columns
+from undelude.causal._variables.contrast import numbers_of, one_entry, other_value
 from undelude.causal._variables.soft import Values, as_assignment
-from undelude.causal._variables.variable import index
+from undelude.causal._variables.variable import Value, index
 
 # The line below bounds that a tighter one may replace.
 NOT_SHARP = "not sharp: tighter bounds may hold"
 
 
 class Bounds(NamedTuple):
-    """The least and the greatest value of each probability. It prints as a table, and unpacks to its three attributes.
+    """The least and the greatest value of each probability, or of an effect.
+
+    It prints as a table, and unpacks to its three attributes.
 
     Attributes:
         low: `[*asked]`, with names and values; the probabilities of several values cannot all be this low at once.
+            One number, without names, if these are bounds of an effect.
         high: likewise.
         is_sharp: whether each bound is reached by a model with this graph and this distribution. If not, a tighter one
             may hold: variables share hidden causes in pairs, and the bounds allow one cause of all of them.
@@ -82,6 +87,10 @@ class Observed(NamedTuple):
         """The variables of the axes."""
         return tuple(self.values)
 
+    def size(self, names: Names) -> int:
+        """Return the number of values that variables have together."""
+        return math.prod(len(self.values[name]) for name in names)
+
     def place(self, name: str, value: object) -> int:
         """Return the position of a value on the axis of a variable; raise `ValueError` if it has no such value."""
         return index(name, self.values[name], value)
@@ -130,20 +139,84 @@ def bounds(
         raise ValueError(f"a name is asked twice in {asked}.")
     observed = _observed(graph, {"asked": asked, "done": tuple(do)}, joint, names, latent)
     places = {name: observed.place(name, x) for name, x in do.items()}
-    if (P := _identified(observed, asked, tuple(do))) is not None:
-        value = P[(..., *places.values())]
-        if not np.isnan(value).any():
-            return _labelled(observed, asked, value, value, is_sharp=True)
-    problem = Problem(observed.graph, observed.latent, observed.P, observed.names, asked, tuple(do))
-    low, high = problem.extremes(problem.effect(places))
-    return _labelled(observed, asked, low.clip(0, 1), high.clip(0, 1), is_sharp=problem.is_sharp)
+    low, high, is_sharp = _extremes(observed, asked, [(1, places)], np.eye(observed.size(asked)))
+    shape = [len(observed.values[name]) for name in asked]
+    labels = asked, tuple(observed.values[name] for name in asked)
+    return Bounds(*(Answer(in_jax(x.clip(0, 1).reshape(shape)), *labels) for x in (low, high)), is_sharp=is_sharp)
 
 
-def _labelled(
-    observed: Observed, asked: tuple[str, ...], low: np.ndarray, high: np.ndarray, *, is_sharp: bool
+def ate_bounds(
+    graph: AnyGraph,
+    cause: Values,
+    outcome: str,
+    *,
+    joint: ArrayLike | Answer | Sequence,
+    names: Names | None = None,
+    latent: Names = (),
+    instead: Value | None = None,
+    do: Values | None = None,
+    function: Callable[[Any], Any] | None = None,
 ) -> Bounds:
-    values = tuple(observed.values[name] for name in asked)
-    return Bounds(*(Answer(in_jax(x), asked, values) for x in (low, high)), is_sharp=is_sharp)
+    """Return bounds on `E[O | do(A = a)] - E[O | do(A = instead)]` from the graph and the distribution of the observed.
+
+    One world must have both expectations, so that these bounds can be tighter than differences of those of `bounds`.
+    With a binary instrument, cause and outcome they are those of Balke and Pearl (1997).
+
+    Args:
+        graph: as in `bounds`.
+        cause: the name and value of the cause, such as `{"A": 1}`.
+        outcome: the name of the outcome.
+        joint: as in `bounds`.
+        names: likewise.
+        latent: likewise.
+        instead: the value of the cause in its absence; by default the other one, if there are two.
+        do: values that are set in both cases, by name.
+        function: of a value of the outcome; by default the value itself.
+
+    Returns:
+        Two numbers in the units of the outcome, or of `function`: answers without names, which `float` takes.
+
+    Raises:
+        ValueError: as for `bounds`; a cause of several values without `instead`, values that are not numbers.
+
+    >>> trial = {"Z": (), "U": (), "A": ("Z", "U"), "O": ("A", "U")}
+    >>> joint = [[[.919, .081], [0, 0]], [[.315, .073], [.139, .473]]]  # of Z, A and O (Balke & Pearl 1997)
+    >>> print(ate_bounds(trial, {"A": 1}, "O", joint=joint, names=("Z", "A", "O"), latent="U"))
+      low  high
+    0.392  0.78
+    """
+    (name, x), do = one_entry("cause", cause), as_assignment("do", do)
+    roles = {"the cause": (name,), "the outcome": (outcome,), "done": tuple(do)}
+    observed = _observed(graph, roles, joint, names, latent)
+    other = other_value(name, observed.values[name], x) if instead is None else instead
+    done = {key: observed.place(key, value) for key, value in do.items()}
+    cases = [(sign, {**done, name: observed.place(name, value)}) for sign, value in ((1, x), (-1, other))]
+    numbers = numbers_of((outcome,), [observed.values[outcome]], function)
+    low, high, is_sharp = _extremes(observed, (outcome,), cases, numbers[None])
+    return Bounds(*(Answer(in_jax(y[0]), (), ()) for y in (low, high)), is_sharp=is_sharp)
+
+
+def _extremes(
+    observed: Observed, asked: tuple[str, ...], cases: Sequence[tuple[int, dict[str, int]]], weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Return the least and the greatest value of sums of interventional probabilities, and whether they are sharp.
+
+        sum_case sign(case) sum_x weights[., x] P(asked = x | do(case))
+
+    Args:
+        observed: the graph and the observed distribution.
+        asked: the variables of the probabilities.
+        cases: the sign and the places of the values done, of the same variables.
+        weights: `[N, values of asked]`.
+    """
+    do = tuple(cases[0][1])
+    if (P := _identified(observed, asked, do)) is not None:
+        value = weights @ sum(sign * P[(..., *places.values())].ravel() for sign, places in cases)
+        if not np.isnan(value).any():
+            return value, value, True
+    problem = Problem(observed.graph, observed.latent, observed.P, observed.names, asked, do)
+    effect = sum(sign * problem.effect(places).reshape(weights.shape[-1], -1) for sign, places in cases)
+    return *problem.extremes(weights @ effect), problem.is_sharp
 
 
 def _observed(

@@ -23,6 +23,8 @@ from undelude.causal._names import Parents, listed
 MAX_RESPONSES, MAX_ENTRIES = 100_000, 50_000_000
 # Distance at which equations count as met.
 TOLERANCE = 1e-7
+# Decimal places of a bound; further ones are noise of the solver.
+DIGITS = 9
 
 
 class Problem:
@@ -102,7 +104,7 @@ class Problem:
         low, high = np.zeros(function.shape[:-1]), np.zeros(function.shape[:-1])
         for cell in np.ndindex(low.shape):
             low[cell], high[cell] = (sign * _least(sign * function[cell], equations, right) for sign in (1, -1))
-        return low, high
+        return low.round(DIGITS) + 0.0, high.round(DIGITS) + 0.0  # Not -0.
 
     def assignments(self, names: frozenset[str], do: Mapping[str, int]) -> Iterator[dict[str, int]]:
         """Yield the indices of the values of `names`, for all of them, with those done."""

@@ -5,15 +5,14 @@ each world: for two worlds this is the twin network (Balke & Pearl 1994). Condit
 the abduction, the surgery in the other one the action, and the query there the prediction.
 """
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float
 
 from undelude._tree import is_concrete
 from undelude.causal._graphs.graph import ancestors, descendants, mutilate
-from undelude.causal._names import listed
 from undelude.causal._variables.variable import Variable
 
 
@@ -108,26 +107,3 @@ class Causation(NamedTuple):
         from undelude._report.notebook import of_causation  # In a notebook alone: it needs matplotlib.
 
         return of_causation(self)
-
-
-def one_entry(role: str, values: Mapping[str, Any]) -> tuple[str, Any]:
-    """Return the one name and value of an argument; raise `ValueError` if it is not one."""
-    if not isinstance(values, Mapping) or len(values) != 1:
-        raise ValueError(f"{role} must be a dict of one name and its value, such as {role}={{'A': 1}}, not {values!r}.")
-    ((name, value),) = values.items()
-    return name, value
-
-
-def other_value(variable: Variable, value: Any) -> Hashable:
-    """Return the other value of a binary variable.
-
-    Raises:
-        ValueError: it has more than two.
-    """
-    others = [x for x in variable.values if x != value]
-    if len(others) != 1:
-        raise ValueError(
-            f"{variable.name} has the values {listed(variable.values)}: say which one stands instead, such as "
-            f"instead={others[0] if others else variable.values[0]!r}."
-        )
-    return others[0]

@@ -9,13 +9,17 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from undelude.causal._expressions.notation import written_query
+from undelude.causal._identifying.bounds import Bounds, ate_bounds
 from undelude.causal._identifying.estimand import Estimand
 from undelude.causal._identifying.identification import NotIdentifiable, identify
-from undelude.causal._model.counterfactual import one_entry, other_value
 from undelude.causal._model.questions import AbstractQuestions
 from undelude.causal._names import Names, as_names, check_names
+from undelude.causal._variables.contrast import one_entry, other_value
 from undelude.causal._variables.soft import Interventions, SoftValues, Values, as_assignment
 from undelude.causal._variables.variable import Value, Variable, index
+
+# Ending of the message that an average effect is not identifiable.
+BEYOND = "`ate_bounds` returns the least and the greatest average effect that the data allow."
 
 
 class Effect(eqx.Module):
@@ -121,7 +125,7 @@ class AbstractEffects(AbstractQuestions):
             ValueError: as for `query`; a cause of several values without `instead`, values that are not numbers;
                 `latent` is given, and `see` or `do` has another thing than a value.
             NotIdentifiable: the model is a marginal, and its observed variables do not determine the effect; or
-                `latent` is given, and the others do not.
+                `latent` is given, and the others do not. `ate_bounds` returns what they say of it.
 
         >>> import undelude as ud
         >>> frog = ud.tasks.prize_or_frog().causal_model(num_rounds=1)
@@ -140,17 +144,57 @@ class AbstractEffects(AbstractQuestions):
             try:
                 estimand = identify(self.graph, outcome, do=(name, *done), see=tuple(seen), latent=latent)
                 estimand = dataclasses.replace(estimand, sizes=self.structure.sizes)
-            except NotIdentifiable:
+            except NotIdentifiable as error:
                 if latent:
+                    error.add_note(BEYOND)
                     raise
-        # A marginal that does not determine them raises NotIdentifiable here.
-        values = [self.expectation(outcome, function, see=seen, do={**done, name: value}) for value in (x, other)]
+        try:
+            values = [self.expectation(outcome, function, see=seen, do={**done, name: value}) for value in (x, other)]
+        except NotIdentifiable as error:  # A marginal does not determine them.
+            error.add_note(BEYOND)
+            raise
         rest = (*(f"do({_shown(*entry)})" for entry in done.items()), *(_shown(*entry) for entry in seen.items()))
         given = "".join(f", {what}" for what in rest)
         mean = _mean(outcome, function)
         one, two = (f"E[{mean} | do({name}={value}){given}]" for value in (x, other))
         source = "from the observed distribution" if self.structure.is_marginal else "from the model's mechanisms"
         return Effect(values[0] - values[1], f"{one} - {two}", estimand, source)
+
+    def ate_bounds(
+        self,
+        cause: Values,
+        outcome: str,
+        *,
+        instead: Value | None = None,
+        do: Values | None = None,
+        function: Callable[[Any], Any] | None = None,
+        latent: Names = (),
+    ) -> Bounds:
+        """Compute bounds on the average effect of a cause, for an observer who does not know the variables in `latent`.
+
+        The observer knows the graph, and the distribution of the others. `ud.causal.ate_bounds` takes a table of data.
+
+        Args:
+            cause: as in `ate`.
+            outcome: likewise.
+            instead: likewise.
+            do: values that are set in both cases, by name.
+            function: as in `ate`.
+            latent: the variables that cannot be observed, besides those that a marginal hides.
+
+        Raises:
+            ValueError: as for `ud.causal.ate_bounds`.
+
+        >>> import undelude as ud
+        >>> frog = ud.tasks.prize_or_frog().causal_model(num_rounds=1)
+        >>> print(frog.ate_bounds({"A_1": 1}, "O_1", latent="Theta"))  # the effect is 0
+         low  high
+        -0.5   0.5
+        """
+        joint, latent = self._seen_by_others(latent)
+        return ate_bounds(
+            self.graph, cause, outcome, joint=joint, latent=latent, instead=instead, do=do, function=function
+        )
 
     def direct_effect(
         self, cause: Values, outcome: str, *, instead: Value | None = None, function: Callable[[Any], Any] | None = None
@@ -212,7 +256,7 @@ class AbstractEffects(AbstractQuestions):
         """Return the name of the cause, its value, and the one that stands instead, after checking them."""
         name, x = one_entry("cause", cause)
         check_names(self.graph, {"the cause": (name,), "the outcome": (outcome,), "done": done})
-        other = other_value(self[name], x) if instead is None else instead
+        other = other_value(name, self[name].values, x) if instead is None else instead
         for value in (x, other):
             index(name, self[name].values, value)  # Raises if there is no such value.
         return name, x, other

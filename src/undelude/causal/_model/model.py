@@ -15,7 +15,7 @@ from undelude.causal._identifying.estimand import Estimand
 from undelude.causal._identifying.identification import identify
 from undelude.causal._identifying.positivity import undefined
 from undelude.causal._mixed.graph import Graph
-from undelude.causal._model.compiled import CompiledQuery
+from undelude.causal._model.compiled import CompiledQuery, Query
 from undelude.causal._model.effects import AbstractEffects
 from undelude.causal._model.questions import impossible
 from undelude.causal._model.structure import Structure
@@ -208,7 +208,7 @@ class CausalModel(AbstractEffects):
         asked = as_names(asked, order="the axes of the answers follow the order of the names asked", role="asked")
         roles, order = {"see": see, "do": do}, "values are given in the order of see and do"
         see, do = (as_names(names, order=order, role=role) for role, names in roles.items())
-        return CompiledQuery(self.structure, self.tables, asked, see, do)
+        return CompiledQuery(Query(self.structure, self.tables, asked, see, do))
 
     def _soft_sum(self, asked: tuple[str, ...], see: SoftValues, do: Interventions) -> tuple[Numbers, Numbers]:
         """Compute `P(asked, see | do)` as `_sum` does, with likelihoods and mechanisms in place of values."""

@@ -14,12 +14,13 @@ from jaxtyping import Array, Float
 
 from undelude.causal._identifying.bounds import Bounds, bounds
 from undelude.causal._mixed.graph import Graph
-from undelude.causal._model.counterfactual import Causation, Worlds, check_determined, one_entry, other_value, worlds
+from undelude.causal._model.counterfactual import Causation, Worlds, check_determined, worlds
 from undelude.causal._model.information import mutual_information
 from undelude.causal._model.structure import Structure
-from undelude.causal._names import Names, as_latent, as_names, check_names, listed
+from undelude.causal._names import Names, as_latent, as_names, check_names
 from undelude.causal._summing.contraction import backend
 from undelude.causal._variables.answer import Answer
+from undelude.causal._variables.contrast import numbers_of, one_entry, other_value
 from undelude.causal._variables.soft import Interventions, SoftValues, Values, as_assignment
 from undelude.causal._variables.variable import Value, Variable, index
 
@@ -55,6 +56,13 @@ class AbstractQuestions(eqx.Module):
     def __getitem__(self, name: str) -> Variable:
         """Return a variable by its name."""
 
+    def __hash__(self) -> int:
+        """Raise `TypeError`: the tables are arrays, which have no hash."""
+        raise TypeError(
+            f"a {type(self).__name__} has no hash, because its tables are arrays: take id(model) as a key, or "
+            "model.structure for its graph and values."
+        )
+
     def expectation(
         self,
         asked: Names,
@@ -81,15 +89,7 @@ class AbstractQuestions(eqx.Module):
         """
         asked = as_names(asked, order="the function takes the values in the order of the names asked", role="asked")
         P = self.query(asked, see=see, do=do).array
-        if function is None:
-            if len(asked) != 1:
-                raise ValueError(f"say which function of {listed(asked)} is expected: expectation(names, function).")
-            function = _itself
-        values = itertools.product(*(self.structure.values_of[name] for name in asked))
-        try:
-            numbers = np.array([float(function(*x)) for x in values]).reshape(P.shape)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"the function of {listed(asked)} must return numbers: {error}") from error
+        numbers = numbers_of(asked, [self.structure.values_of[name] for name in asked], function)
         return (P * numbers).sum()
 
     def most_probable(
@@ -249,7 +249,7 @@ class AbstractQuestions(eqx.Module):
         """
         (a, x), (o, y) = one_entry("cause", cause), one_entry("outcome", outcome)
         index(a, self[a].values, x)  # Raises if there is no such value.
-        other = other_value(self[a], x) if instead is None else instead
+        other = other_value(a, self[a].values, x) if instead is None else instead
         given, place = as_assignment("given", given), index(o, self[o].values, y)
         check_names(self.graph, {"the cause": (a,), "the outcome": (o,), "given": tuple(given)})
         fails = {value: float(i != place) for i, value in enumerate(self[o].values)}
@@ -291,11 +291,14 @@ class AbstractQuestions(eqx.Module):
         O_1=0    0   0.5
         O_1=1  0.5     1
         """
-        do = as_assignment("do", do)
-        latent = as_latent(self.graph, latent)
-        check_names(self.graph, {"latent": latent, "asked": asked, "done": tuple(do)})
-        joint = self.query([name for name in self.graph if name not in latent])
+        joint, latent = self._seen_by_others(latent)
         return bounds(self.graph, asked, do=do, joint=joint, latent=latent)
+
+    def _seen_by_others(self, latent: Names) -> tuple[Answer, tuple[str, ...]]:
+        """Return the distribution of the variables that others observe, and the latent ones."""
+        latent = as_latent(self.graph, latent)
+        check_names(self.graph, {"latent": latent})
+        return self.query([name for name in self.graph if name not in latent]), latent
 
     def _worlds(self, done: list[tuple[str, ...]], *, seen: tuple[str, ...], asked: list[tuple[int, str]]) -> Worlds:
         """Return the worlds with these interventions, in which `seen` (the first) and `asked` can be answered.
@@ -337,9 +340,3 @@ def _in_actual_world(given: SoftValues, given_do: Values) -> Iterator[None]:
 def _copy(variable: Variable, name: str) -> Variable:
     """Return a variable that always has the value of another."""
     return Variable(name, variable.values, (variable.name,), table=np.eye(len(variable.values)))
-
-
-def _itself(x: Any) -> Any:
-    if isinstance(x, str):
-        raise TypeError(f"the value {x!r} is a string")
-    return x

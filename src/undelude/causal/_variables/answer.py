@@ -64,6 +64,16 @@ class Answer(NDArrayOperatorsMixin, eqx.Module):
             return function(*arrays)
         return getattr(ufunc, method)(*map(np.asarray, arrays), **options)
 
+    def __eq__(self, other: Any) -> Any:
+        """Compare entries, as an array does. An answer does not equal None or a text."""
+        return NotImplemented if other is None or isinstance(other, str) else np.equal(self, other)
+
+    def __ne__(self, other: Any) -> Any:
+        """Compare entries, as an array does. An answer does not equal None or a text."""
+        return NotImplemented if other is None or isinstance(other, str) else np.not_equal(self, other)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType] - of what compares by entries, as of an array.
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "array":
             raise AttributeError(name)

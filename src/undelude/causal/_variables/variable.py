@@ -87,6 +87,11 @@ class Variable(eqx.Module):
 
 def index(name: str, values: tuple[Hashable, ...], value: Value) -> int:
     """Return the position of `value` in `values`; a float matches at single precision too."""
+    if isinstance(getattr(value, "values_of", None), dict):  # The answer of a query.
+        raise ValueError(
+            f"{name} takes one value, not an answer. For a distribution or a likelihood of its values, pass "
+            "answer.to_dict(); for an answer without names, float(answer)."
+        )
     if not is_concrete(value):
         raise TypeError(f"the value of {name} is traced; within jit or vmap, call the function that compile returns.")
     if isinstance(value, np.generic | np.ndarray | Array):

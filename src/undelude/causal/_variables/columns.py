@@ -27,7 +27,7 @@ def domains_of(graph: Parents, data: Columns, values: Mapping[str, Sequence[Hash
     """
     values = values or {}
     if unknown := [name for name in values if name not in graph]:
-        raise ValueError(f"values={{{unknown[0]!r}: ...}}: there is no such variable in the graph.")
+        raise ValueError(f"values={{{unknown[0]!r}: ...}}: there is no such variable.")
     for name, given in values.items():
         check_ordered(given, f"the values of {name}", "answers follow their order")
         if isinstance(given, str):
@@ -64,6 +64,17 @@ def positions(domains: Domains, data: Columns) -> Int[np.ndarray, "N V"]:
     return found
 
 
+def check_complete(domains: Domains, rows: Int[np.ndarray, "N V"], remedy: str) -> None:
+    """Raise `ValueError` that names the first column with a missing value, and its row; the message ends as given."""
+    gaps = rows < 0
+    if gaps.any():
+        i = int(gaps.any(0).argmax())
+        raise ValueError(
+            f"the column {tuple(domains)[i]} has {gaps[:, i].sum()} missing values, the first in row "
+            f"{gaps[:, i].argmax()}: {remedy}"
+        )
+
+
 def column(name: str, data: Columns) -> list[Any]:
     """Return the values of a column as Python objects."""
     try:
@@ -81,8 +92,13 @@ def is_missing(x: Any) -> bool:
 
 
 def _in_order(name: str, data: Columns) -> tuple[Hashable, ...]:
-    """Return the values in the order of a categorical column, or sorted."""
+    """Return the values in the order of a categorical column, or sorted; raise `ValueError` if that is not possible."""
     found = {x for x in column(name, data) if not is_missing(x)}
+    if "nan" in found:
+        raise ValueError(
+            f"the column {name} holds the text 'nan': NumPy writes a missing value so in an array of text. Give None "
+            f"in a list or an array of dtype=object, or name 'nan' as a value by values={{{name!r}: ...}}."
+        )
     given = data[name]
     categories = getattr(getattr(given, "cat", given), "categories", None)  # Of a series, or of its values.
     if categories is not None:
