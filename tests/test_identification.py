@@ -609,7 +609,7 @@ def test_one_reader_of_questions():
         {"asked": "X"},
         {"asked": "O", "do": "O"},
         {"asked": {"O", "A"}},
-        {"asked": "O", "see": {"A"}},
+        {"asked": "O", "see": {"A", "Theta"}},
     ]
     graph = ud.Graph(FROG)
     for arguments in wrong:
