@@ -22,7 +22,7 @@ import pyagrum as gum
 
 import undelude as ud
 from undelude._versions import versions
-from undelude.causal import from_pgmpy, marginals, to_pyagrum
+from undelude.causal import from_pgmpy, to_pyagrum
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # pgmpy deprecates parts of itself as it is imported
@@ -109,7 +109,7 @@ def measure(model: ud.CausalModel, seed: int, batch: int) -> dict[str, Any]:
         "peer batch": float(np.mean([x for x, _ in single])),
     }
     if len(model.names) <= MOST_MARGINALS:
-        found["marginals"], mine = seconds(lambda: [np.asarray(x) for x in marginals(model).values()])
+        found["marginals"], mine = seconds(lambda: [np.asarray(x) for x in model.query_each().values()])
 
         def all_marginals() -> list[np.ndarray]:
             engine = gum.LazyPropagation(net)

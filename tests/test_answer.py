@@ -8,7 +8,6 @@ import pytest
 
 import undelude as ud
 from causal_oracle import random_model
-from undelude.causal import marginals
 from undelude.causal._variables.answer import Answer
 
 JOINT = [[0.5, 0.0], [0.125, 0.375]]
@@ -136,18 +135,18 @@ def test_all_marginals_are_those_of_queries() -> None:
             expected = {name: model.query(name, see=see, do=do) for name in names if name not in {**see, **do}}
         except ValueError:  # Impossible under the intervention.
             with pytest.raises(ValueError, match="impossible evidence"):
-                marginals(model, see=see, do=do)
+                model.query_each(see=see, do=do)
             continue
-        found = marginals(model, see=see, do=do)
+        found = model.query_each(see=see, do=do)
         assert set(found) == set(expected)
         for name, answer in expected.items():
             np.testing.assert_allclose(found[name], answer, atol=1e-6)
     with pytest.raises(ValueError, match="both seen and done"):
-        marginals(model, see={names[0]: 0}, do={names[0]: 0})
+        model.query_each(see={names[0]: 0}, do={names[0]: 0})
     hidden = frog().marginal(("A_1", "O_1"))
-    assert list(marginals(hidden)) == ["A_1", "O_1"]
+    assert list(hidden.query_each()) == ["A_1", "O_1"]
     with pytest.raises(ud.NotIdentifiable):
-        marginals(hidden, do={"A_1": 0})
+        hidden.query_each(do={"A_1": 0})
 
 
 def test_a_single_probability_prints_as_a_number() -> None:

@@ -471,7 +471,7 @@ def test_rare_entries_of_several_tables_do_not_underflow():
         expected = np.exp(logs - logs.max()) / np.exp(logs - logs.max()).sum()
         np.testing.assert_allclose(model.query("C", see={"E": 1, "D": 1}), expected, rtol=1e-5)
         np.testing.assert_allclose(model.compile("C", see=("E", "D"))([1, 1]), expected, rtol=1e-5)
-        np.testing.assert_allclose(ud.causal.marginals(model, see={"E": 1, "D": 1})["C"], expected, rtol=1e-5)
+        np.testing.assert_allclose(model.query_each(see={"E": 1, "D": 1})["C"], expected, rtol=1e-5)
 
 
 def test_an_answer_is_a_table_only_of_its_own_variables():

@@ -29,7 +29,6 @@ from undelude.causal._identifying.remedies import Remedies, remedies
 from undelude.causal._mixed.graph import Graph
 from undelude.causal._model.counterfactual import Causation
 from undelude.causal._model.effects import Effect
-from undelude.causal._model.marginals import marginals
 from undelude.causal._model.model import CausalModel
 from undelude.causal._model.sampling import sample
 from undelude.causal._variables.answer import Answer
@@ -65,7 +64,6 @@ __all__ = [
     "from_pyagrum",
     "identify",
     "identify_counterfactual",
-    "marginals",
     "remedies",
     "sample",
     "standard_error",

@@ -43,9 +43,9 @@ from undelude.causal._names import AnyGraph, Names, Parents, as_graph, as_latent
 from undelude.causal._variables.answer import Answer
 
 # Values by name.
-Values = Mapping[str, Hashable]
+Assignment = Mapping[str, Hashable]
 # The values in one world, or those in several, each with its intervention.
-Worlds = Values | Iterable[tuple[Values, Values]]
+Events = Assignment | Iterable[tuple[Assignment, Assignment]]
 
 
 @dataclass(frozen=True, repr=False)
@@ -130,11 +130,11 @@ def _place(name: str, value: Hashable, sizes: Mapping[str, int], values: Mapping
 
 def identify_counterfactual(
     graph: AnyGraph,
-    events: Worlds,
+    events: Events,
     *,
-    do: Values | None = None,
-    given: Worlds | None = None,
-    given_do: Values | None = None,
+    do: Assignment | None = None,
+    given: Events | None = None,
+    given_do: Assignment | None = None,
     latent: Names = (),
     experiments: Iterable[Names] | Literal["all"] = "all",
 ) -> CounterfactualEstimand:
@@ -191,7 +191,7 @@ def identify_counterfactual(
 
 
 def _events(
-    graph: Parents, hidden: tuple[str, ...], role: str, worlds: Worlds | None, do: Values | None
+    graph: Parents, hidden: tuple[str, ...], role: str, worlds: Events | None, do: Assignment | None
 ) -> list[Event]:
     """Return the events of some worlds, checked."""
     pairs: list[Any]

@@ -17,12 +17,10 @@ from undelude.causal._expressions.notation import written_query
 from undelude.causal._identifying.positivity import undefined
 from undelude.causal._model.structure import Structure
 from undelude.causal._names import listed
-from undelude.causal._summing.contraction import Terms, in_jax
+from undelude.causal._summing.contraction import AllTables, Terms, in_jax
 from undelude.causal._summing.order import MAX_BYTES
 from undelude.causal._variables.columns import Columns, column, is_missing
 from undelude.causal._variables.variable import indices, traced_index
-
-Tables = tuple[Float[Array | np.ndarray, "..."], ...]
 
 
 class Query(eqx.Module):
@@ -35,7 +33,7 @@ class Query(eqx.Module):
     """
 
     structure: Structure = eqx.field(static=True)
-    tables: Tables
+    tables: AllTables
     asked: tuple[str, ...] = eqx.field(static=True)
     see: tuple[str, ...] = eqx.field(static=True)
     do: tuple[str, ...] = eqx.field(static=True)

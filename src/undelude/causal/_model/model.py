@@ -17,6 +17,7 @@ from undelude.causal._identifying.positivity import undefined
 from undelude.causal._mixed.graph import Graph
 from undelude.causal._model.compiled import CompiledQuery, Query
 from undelude.causal._model.effects import AbstractEffects
+from undelude.causal._model.marginals import marginals
 from undelude.causal._model.questions import impossible
 from undelude.causal._model.structure import Structure
 from undelude.causal._names import Names, as_names, check_names, listed
@@ -168,6 +169,39 @@ class CausalModel(AbstractEffects):
             raise impossible(see, do)
         values_of = self.structure.values_of
         return Answer(in_jax(x / total), asked, tuple(values_of[name] for name in asked))
+
+    def query_each(self, *, see: Values | None = None, do: Values | None = None) -> dict[str, Answer]:
+        """Compute `P(v | see, do)` for each variable that is neither seen, done nor latent.
+
+        One contraction and its derivatives answer for all of them (Darwiche 2003). Each variable is a query of its own,
+        if double precision or memory does not suffice.
+
+        Args:
+            see: observed values by name.
+            do: values set by intervention, by name.
+
+        Raises:
+            ValueError: as for `query`.
+            TypeError: the tables are traced.
+            NotIdentifiable: as for `query`.
+
+        >>> import undelude as ud
+        >>> frog = ud.tasks.prize_or_frog().causal_model(num_rounds=1)
+        >>> {name: answer.tolist() for name, answer in frog.query_each(see={"O_1": 1}, do={"A_1": 1}).items()}
+        {'Theta': [0.0, 1.0]}
+        """
+        seen, done = as_assignment("see", see), as_assignment("do", do)
+        self.structure.check_observed((*seen, *done))
+        check_names(self.graph, {"seen": tuple(seen), "done": tuple(done)})
+        if not is_concrete(self.tables):
+            raise TypeError("the tables are traced: query_each takes known ones. Within jit or grad, use query.")
+        names, values_of = [x for x in self.names if x not in seen and x not in done], self.structure.values_of
+        see_at, do_at = ({x: index(x, values_of[x], value) for x, value in y.items()} for y in (seen, done))
+        # Of a marginal under an intervention, an estimand answers.
+        found = None if self.structure.is_marginal and done else marginals(self.structure, self.tables, see_at, do_at)
+        if found is None:
+            return {name: self.query(name, see=seen, do=done) for name in names}
+        return {name: Answer(in_jax(found[name]), (name,), (values_of[name],)) for name in names}
 
     def log_prob(self, *, see: SoftValues, do: Interventions | None = None) -> Float[Array, ""]:
         """Compute the log evidence `log P(see | do)` in nats; -inf if the evidence is impossible.

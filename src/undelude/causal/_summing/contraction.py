@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from undelude._tree import is_concrete
 from undelude.causal._graphs.graph import ancestors, mutilate
@@ -35,7 +35,9 @@ MAX_ABOVE = 60.0
 BLOCK = 2**20
 
 Table = np.ndarray | Array
-# The tables of a model, or those of them that a query needs, by position.
+# All tables of a model, in the order of its variables.
+AllTables = tuple[Float[Array | np.ndarray, "..."], ...]
+# Those, or the ones that a query needs, by position.
 Tables = Sequence[Table] | Mapping[int, Table]
 Numbers = Table | np.floating
 # The index of the value of each variable seen or done.

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from undelude._tree import is_concrete
-from undelude.causal._summing.contraction import Numbers, Taped, Terms, arguments, factors, in_jax
+from undelude.causal._summing.contraction import AllTables, Numbers, Taped, Terms, arguments, factors, in_jax
 from undelude.causal._summing.order import MAX_BYTES, Step, in_gib
 
 # Nats by which the product of all factors but one may exceed the product of all; more would not be finite.
@@ -23,20 +23,24 @@ MAX_RATIO = 300.0
 # The largest derivative.
 LARGEST = float(np.finfo(np.float32).max)
 
-Tables = tuple[Float[Array | np.ndarray, "..."], ...]
-Answer = tuple[Float[Array, "..."], Float[Array, ""]]
+# A result, and the logarithm of its scale.
+Total = tuple[Float[Array, "..."], Float[Array, ""]]
 
 
-def differentiable(terms: Terms, tables: Tables, fixed: Mapping[str, int]) -> Answer:
+class TooMuchMemoryError(ValueError):
+    """A derivative would keep more than `MAX_BYTES`."""
+
+
+def differentiable(terms: Terms, tables: AllTables, fixed: Mapping[str, int]) -> Total:
     """Compute `x` and `log_scale` as `terms` does, from traced tables."""
     names, indices = tuple(fixed), jnp.asarray(list(fixed.values()), int)
 
     @jax.custom_jvp
-    def total(tables: Tables) -> Answer:
+    def total(tables: AllTables) -> Total:
         return _compiled(terms, tables, names, indices)
 
     @total.defjvp
-    def along(primals: tuple[Tables], tangents: tuple[Tables]) -> tuple[Answer, Answer]:
+    def along(primals: tuple[AllTables], tangents: tuple[AllTables]) -> tuple[Total, Total]:
         (tables,), (directions,) = primals, tangents
         known = with_jacobian(terms, tables, fixed) if is_concrete(tables) else None
         if known is None:
@@ -50,7 +54,7 @@ def differentiable(terms: Terms, tables: Tables, fixed: Mapping[str, int]) -> An
 
 
 @eqx.filter_jit
-def _compiled(terms: Terms, tables: Tables, names: tuple[str, ...], indices: Int[Array, " N"]) -> Answer:
+def _compiled(terms: Terms, tables: AllTables, names: tuple[str, ...], indices: Int[Array, " N"]) -> Total:
     x, log_scale = terms(jnp, tables, dict(zip(names, indices, strict=True)))
     return jnp.asarray(x), jnp.asarray(log_scale)
 
@@ -62,18 +66,18 @@ def _directional(directions: list[Float[Array, "..."]], jacobian: Float[Array, "
 
 
 def with_jacobian(
-    terms: Terms, tables: Tables, fixed: Mapping[str, int]
+    terms: Terms, tables: AllTables, fixed: Mapping[str, int]
 ) -> tuple[Numbers, Numbers, Float[np.ndarray, "A N"]] | None:
     """Return `x`, `log_scale` and the derivative of `x`, `[asked, entry]`, in each entry of the tables used, in order.
 
     Return None if double precision does not suffice, or if there are too many derivatives.
 
     Raises:
-        ValueError: the intermediate tables, all of which a derivative needs, take too much memory.
+        TooMuchMemoryError: the intermediate tables, all of which a derivative needs, take too much memory.
     """
     kept = 8 * sum(math.prod(step.sizes[axis] for axis in step.out) for step in terms.plan.steps)
     if kept > MAX_BYTES:
-        raise ValueError(
+        raise TooMuchMemoryError(
             f"a derivative of this query would keep {in_gib(kept)} of intermediate tables, more than "
             f"{in_gib(MAX_BYTES)}. Observe or intervene on more variables, or simplify the graph."
         )
