@@ -216,7 +216,8 @@ def _(mo, ud):
 def _(mo, np, trial, ud):
     _table = np.array([[[0.919, 0.081], [0, 0]], [[0.315, 0.073], [0.139, 0.473]]])  # Z, A, O (Balke & Pearl 1997)
     _found = [ud.causal.bounds(trial, "O", do={"A": a}, joint=_table, names=("Z", "A", "O")) for a in (0, 1)]
-    effect_bounds = _found[1].low[1] - _found[0].high[1], _found[1].high[1] - _found[0].low[1]
+    _effect = ud.causal.ate_bounds(trial, {"A": 1}, "O", joint=_table, names=("Z", "A", "O"))
+    effect_bounds = float(_effect.low), float(_effect.high)
     mo.md(f"""
     Two worlds with the same data can differ in the effect. But all of them lie within sharp bounds, by linear programs:
 
