@@ -19,6 +19,8 @@ ASKED = [
 ]
 EFFECTS = [
     ud.CausalModel.ate,
+    ud.CausalModel.ate_bounds,
+    ud.causal.ate_bounds,
     ud.CausalModel.direct_effect,
     ud.CausalModel.indirect_effect,
     ud.CausalModel.causation,

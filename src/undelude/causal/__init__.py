@@ -10,7 +10,7 @@ Each folder imports only from those above it:
 - `_identifying`: the ID, IDC, gID, ID* and IDC* algorithms, their witnesses, bounds and remedies.
 - `_mixed`: `Graph`, with directed and bidirected edges.
 - `_model`: `CausalModel`, its queries, effects and counterfactuals.
-- `_data`: mechanisms from data; models from and to other packages.
+- `_data`: mechanisms and frequencies from data; models from and to other packages.
 """
 
 from undelude.causal._data.convert import from_pgmpy, from_pyagrum, to_pgmpy, to_pyagrum

@@ -1,6 +1,6 @@
 """Tables of probabilities, observed or of experiments, and the values of expressions in them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +37,10 @@ def read_tables(joint: Joint, names: Names | None, sizes: Mapping[str, int]) -> 
         sizes: the number of values of variables, as far as it is known.
 
     Raises:
-        ValueError: a missing or repeated name, a set of names, axes that do not fit, a negative entry, no mass.
+        ValueError: a missing or repeated name, a set of names, axes that do not fit, a negative entry, no mass;
+            as for `labels_of`.
     """
+    labels_of(joint)
     if not isinstance(joint, Mapping):
         if names is None and isinstance(joint, Answer):
             names = joint.names
@@ -60,6 +62,23 @@ def read_tables(joint: Joint, names: Names | None, sizes: Mapping[str, int]) -> 
         found[done] = _read(*entry, done, known)
         known |= dict(zip(found[done].names, found[done].values.shape, strict=True))
     return found
+
+
+def labels_of(joint: Joint) -> dict[str, tuple[Hashable, ...]]:
+    """Return the values of the variables that answers among the tables name, in the order of the axes.
+
+    Raises:
+        ValueError: two answers disagree about them.
+    """
+    labels: dict[str, tuple[Hashable, ...]] = {}
+    for key, table in joint.items() if isinstance(joint, Mapping) else [((), joint)]:
+        for name, values in zip(table.names, table.values, strict=True) if isinstance(table, Answer) else ():
+            if labels.setdefault(name, values) != values:
+                raise ValueError(
+                    f"{_title(as_names(key))} has the values {listed(values)} of {name}, and another table has "
+                    f"{listed(labels[name])}: give them in one order, such as by values= of frequencies."
+                )
+    return labels
 
 
 def _title(done: Iterable[str]) -> str:

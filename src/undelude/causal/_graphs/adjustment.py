@@ -117,7 +117,7 @@ def efficient_adjustment(graph: AnyGraph, cause: Names, outcome: Names, *, laten
     ['C', 'Z']
     """
     graph, starts, ends, hidden = checked(graph, cause, outcome, latent)
-    graph, hidden = without_noise(graph, hidden)
+    graph, hidden = without_private_causes(graph, hidden)
     causal = on_causal_paths(graph, starts, ends)
     if not causal.issuperset(ends) or not adjustment_sets(graph, starts, ends, latent=hidden, limit=1):
         return None
@@ -135,7 +135,7 @@ def efficient_adjustment(graph: AnyGraph, cause: Names, outcome: Names, *, laten
 # --------------------------------------------------------------------------------------------------------- parts
 
 
-def without_noise(graph: Parents, hidden: Collection[str]) -> tuple[Parents, tuple[str, ...]]:
+def without_private_causes(graph: Parents, hidden: Collection[str]) -> tuple[Parents, tuple[str, ...]]:
     """Return the graph and its latent variables without those that are part of the mechanism of one variable.
 
     They have no parents and one child. To observe them identifies no further effect: a hedge stays one.

@@ -245,4 +245,4 @@ def _identified(observed: Observed, asked: tuple[str, ...], do: tuple[str, ...])
         estimand = identify(observed.graph, asked, do=do, latent=observed.latent)
     except NotIdentifiable:
         return None
-    return estimand.evaluate(observed.P, observed.names)
+    return np.asarray(estimand.evaluate(observed.P, observed.names))

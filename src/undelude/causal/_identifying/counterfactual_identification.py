@@ -41,11 +41,10 @@ from undelude.causal._identifying.identification import as_experiments, express,
 from undelude.causal._identifying.question import Question
 from undelude.causal._names import AnyGraph, Names, Parents, as_graph, as_latent, check_names, listed
 from undelude.causal._variables.answer import Answer
+from undelude.causal._variables.soft import Values
 
-# Values by name.
-Assignment = Mapping[str, Hashable]
 # The values in one world, or those in several, each with its intervention.
-Events = Assignment | Iterable[tuple[Assignment, Assignment]]
+Events = Values | Iterable[tuple[Values, Values]]
 
 
 @dataclass(frozen=True, repr=False)
@@ -132,9 +131,9 @@ def identify_counterfactual(
     graph: AnyGraph,
     events: Events,
     *,
-    do: Assignment | None = None,
+    do: Values | None = None,
     given: Events | None = None,
-    given_do: Assignment | None = None,
+    given_do: Values | None = None,
     latent: Names = (),
     experiments: Iterable[Names] | Literal["all"] = "all",
 ) -> CounterfactualEstimand:
@@ -191,7 +190,7 @@ def identify_counterfactual(
 
 
 def _events(
-    graph: Parents, hidden: tuple[str, ...], role: str, worlds: Events | None, do: Assignment | None
+    graph: Parents, hidden: tuple[str, ...], role: str, worlds: Events | None, do: Values | None
 ) -> list[Event]:
     """Return the events of some worlds, checked."""
     pairs: list[Any]

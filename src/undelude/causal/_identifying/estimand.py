@@ -8,9 +8,11 @@ import numpy as np
 from undelude.causal._expressions.derivation import Derivation
 from undelude.causal._expressions.expression import Expression, free
 from undelude.causal._expressions.notation import Latex, Text, written_query
-from undelude.causal._expressions.tables import Evaluation, Joint
+from undelude.causal._expressions.tables import Evaluation, Joint, labels_of
 from undelude.causal._identifying.abstract_estimand import AbstractEstimand, check_axes, needed_tables
 from undelude.causal._names import Names
+from undelude.causal._summing.contraction import in_jax
+from undelude.causal._variables.answer import Answer
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,7 +76,7 @@ class Estimand(AbstractEstimand):
         """The variables that each experiment sets, `()` for observation, and those that its table needs an axis for."""
         return needed_tables(self.expression, self.order, str)
 
-    def evaluate(self, joint: Joint, names: Names | None = None) -> np.ndarray:
+    def evaluate(self, joint: Joint, names: Names | None = None) -> np.ndarray | Answer:
         """Evaluate the estimand in a distribution of the observed variables, or in those of several experiments.
 
         The names must be in the order of the axes. An estimand of `CausalModel.identify` knows how many values each
@@ -89,11 +91,12 @@ class Estimand(AbstractEstimand):
                 `free` variables are averaged by their observed probability, or evenly if there is no such table.
 
         Returns:
-            Probabilities `[*asked, *see, *do]`; nan if the estimand conditions on an event without mass.
+            Probabilities `[*asked, *see, *do]`, an answer if `joint` names the values of these variables; nan if the
+            estimand conditions on an event without mass.
 
         Raises:
             ValueError: a missing or repeated name, a set of names, axes that do not fit the names, a negative entry,
-                no mass, a missing experiment.
+                no mass, a missing experiment, answers that disagree about the values of a variable.
 
         >>> from undelude import identify
         >>> identify({"A": (), "O": ("A",)}, "O", do="A").evaluate([[3, 1], [1, 1]], ("A", "O")).tolist()
@@ -105,4 +108,8 @@ class Estimand(AbstractEstimand):
         if self.free:
             # Each value of a free variable gives the same answer, or nan.
             value = evaluation.average(value, frozenset(self.free))
-        return evaluation.arrange(value, (*self.asked, *self.see, *self.do))
+        axes, labels = (*self.asked, *self.see, *self.do), labels_of(joint)
+        probabilities = evaluation.arrange(value, axes)
+        if not labels.keys() >= {*axes}:
+            return probabilities
+        return Answer(in_jax(probabilities), axes, tuple(labels[name] for name in axes))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from undelude.causal._expressions.derivation import Record
 from undelude.causal._expressions.expression import Expression, Probability, Product, Sum, fraction, free, sum_over
 from undelude.causal._expressions.notation import short_list
-from undelude.causal._graphs.adjustment import back_door, without_noise
+from undelude.causal._graphs.adjustment import back_door, without_private_causes
 from undelude.causal._graphs.graph import (
     ancestors,
     d_separated,
@@ -129,7 +129,7 @@ def _estimand(question: Question, experiments: tuple[Experiment, ...], record: R
 
 def _sufficient(question: Question) -> str:
     """Return a sentence with the hidden variables each of which would suffice, if there are such and few to try."""
-    graph, shared = without_noise(question.graph, question.latent)
+    graph, shared = without_private_causes(question.graph, question.latent)
     if len(graph) > MOST_TRIED:
         return ""
     causes = ancestors(question.graph, (*question.asked, *question.see))

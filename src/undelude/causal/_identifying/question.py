@@ -48,6 +48,8 @@ class Question:
         roles = {"asked": asked, "do": do, "see": see}
         asked, do, see = (as_names(names, order=_ORDER, role=role) for role, names in roles.items())
         found = check_names(parents, {"asked": asked, "done": do, "seen": see, "latent": hidden})
+        if len(set(asked)) < len(asked):
+            raise ValueError(f"a name is asked twice in {asked}.")
         if not asked:
             raise ValueError("nothing is asked; name at least one variable.")
         return cls(parents, *found)

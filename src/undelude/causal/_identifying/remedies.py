@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations
 
-from undelude.causal._graphs.adjustment import without_noise
+from undelude.causal._graphs.adjustment import without_private_causes
 from undelude.causal._graphs.graph import ancestors, topological_order
 from undelude.causal._identifying.estimand import Estimand
 from undelude.causal._identifying.experiments import OBSERVATION
@@ -83,7 +83,7 @@ def remedies(
         raise ValueError(f"limit must be at least 1, not {limit}.")
     causes = ancestors(question.graph, (*question.asked, *question.see))
     relevant = [name for name in topological_order(question.graph) if name in causes]
-    _, shared = without_noise(question.graph, question.latent)
+    _, shared = without_private_causes(question.graph, question.latent)
 
     def if_observed(names: tuple[str, ...]) -> Estimand | None:
         return attempt(question.observing(names))

@@ -101,10 +101,12 @@ class Problem:
         if not self.open:  # Nothing is unknown.
             return function[..., 0], function[..., 0]
         equations, right = self.equations()
+        unit = np.abs(function).max() or 1.0  # The tolerances of the linear programs are for numbers near 1.
+        function = function / unit
         low, high = np.zeros(function.shape[:-1]), np.zeros(function.shape[:-1])
         for cell in np.ndindex(low.shape):
             low[cell], high[cell] = (sign * _least(sign * function[cell], equations, right) for sign in (1, -1))
-        return low.round(DIGITS) + 0.0, high.round(DIGITS) + 0.0  # Not -0.
+        return unit * low.round(DIGITS) + 0.0, unit * high.round(DIGITS) + 0.0  # Not -0.
 
     def assignments(self, names: frozenset[str], do: Mapping[str, int]) -> Iterator[dict[str, int]]:
         """Yield the indices of the values of `names`, for all of them, with those done."""

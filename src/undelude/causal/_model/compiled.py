@@ -162,13 +162,15 @@ class CompiledQuery:
                 columns.append(np.array(rows, int).reshape(column.shape))
         return jnp.stack(columns, -1) if traced else jnp.asarray(np.stack(columns, -1))
 
-    def _rows(self, argument: str, names: tuple[str, ...], data: Columns) -> np.ndarray:
+    def _rows(self, argument: str, names: tuple[str, ...], data: Columns) -> np.ndarray | Array:
         """Return the rows of columns, `[N, len(names)]`, after checking their names."""
         self._check_asked_for(argument, names)
         if unknown := [x for x in data if x not in names]:
             raise ValueError(
                 f"{argument} has the column {unknown[0]!r}, and takes {listed(names)} alone: pass data[{list(names)}]."
             )
+        if not is_concrete([data[name] for name in names if name in data]):
+            return jnp.stack([jnp.asarray(data[name]) for name in names], -1)
         columns = [column(name, data) for name in names]
         if len({len(x) for x in columns}) > 1:
             raise ValueError(f"the columns of {argument} have different lengths: {[len(x) for x in columns]}.")
@@ -193,6 +195,8 @@ def _in_double_precision(query: Query, indices: Int[Array, "B N"]) -> Float[Arra
     terms = query.terms
     known = {i: np.asarray(query.tables[i], float) for i in terms.used}
     answers = [terms(np, known, query.fixed(row))[0] for row in np.asarray(indices).tolist()]
+    if not answers:
+        return jnp.zeros((0, *terms.shape))
     with np.errstate(invalid="ignore"):  # Impossible evidence gives nan.
         return in_jax(np.stack([x / x.sum() for x in answers]))
 

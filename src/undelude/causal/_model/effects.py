@@ -133,12 +133,12 @@ class AbstractEffects(AbstractQuestions):
         E[O_1 | do(A_1=1)] - E[O_1 | do(A_1=0)] = 0, from the model's mechanisms
         Estimand from observations: P(O_1 | do(A_1)) = sum_Theta P(O_1 | A_1, Theta) P(Theta)
         """
-        seen, done = as_assignment("see", see), as_assignment("do", do)
+        seen, done, latent = as_assignment("see", see), as_assignment("do", do), as_names(latent)
         name, x, other = self._contrast(cause, outcome, instead, tuple(done))
         is_soft = any(isinstance(y, Mapping | Variable) for y in (*seen.values(), *done.values()))
-        if is_soft and as_names(latent):
+        if is_soft and latent:
             raise ValueError("latent= asks for an estimand, and there is one for values in see and do alone.")
-        is_of_noise = not as_names(latent) and not {name, outcome, *done, *seen}.isdisjoint(self.graph.latent)
+        is_of_noise = not latent and not {name, outcome, *done, *seen}.isdisjoint(self.graph.latent)
         estimand = None
         if not (is_soft or is_of_noise):
             try:
@@ -180,7 +180,7 @@ class AbstractEffects(AbstractQuestions):
             instead: likewise.
             do: values that are set in both cases, by name.
             function: as in `ate`.
-            latent: the variables that cannot be observed, besides those that a marginal hides.
+            latent: the variables that cannot be observed, besides those of the graph: noise, or what a marginal hides.
 
         Raises:
             ValueError: as for `ud.causal.ate_bounds`.

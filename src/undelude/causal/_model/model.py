@@ -195,11 +195,15 @@ class CausalModel(AbstractEffects):
         check_names(self.graph, {"seen": tuple(seen), "done": tuple(done)})
         if not is_concrete(self.tables):
             raise TypeError("the tables are traced: query_each takes known ones. Within jit or grad, use query.")
+        if soft := [x for x, value in (*seen.items(), *done.items()) if isinstance(value, Mapping | Variable)]:
+            raise ValueError(f"query_each takes values in see and do, and {soft[0]} has none: use query.")
         names, values_of = [x for x in self.names if x not in seen and x not in done], self.structure.values_of
         see_at, do_at = ({x: index(x, values_of[x], value) for x, value in y.items()} for y in (seen, done))
         # Of a marginal under an intervention, an estimand answers.
         found = None if self.structure.is_marginal and done else marginals(self.structure, self.tables, see_at, do_at)
         if found is None:
+            if seen and not self.log_prob(see=seen, do=done) > -np.inf:
+                raise impossible(seen, done)
             return {name: self.query(name, see=seen, do=done) for name in names}
         return {name: Answer(in_jax(found[name]), (name,), (values_of[name],)) for name in names}
 

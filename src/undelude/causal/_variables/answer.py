@@ -66,7 +66,9 @@ class Answer(NDArrayOperatorsMixin, eqx.Module):
 
     def __eq__(self, other: Any) -> Any:
         """Compare entries, as an array does. An answer does not equal None or a text."""
-        return NotImplemented if other is None or isinstance(other, str) else np.equal(self, other)
+        if other is None or isinstance(other, str) or getattr(other, "__array_ufunc__", True) is None:
+            return NotImplemented
+        return np.equal(self, other)
 
     def __ne__(self, other: Any) -> Any:
         """Compare entries, as an array does. An answer does not equal None or a text."""

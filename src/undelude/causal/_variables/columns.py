@@ -1,6 +1,6 @@
 """Columns of data as positions in the values of variables."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,9 +81,10 @@ def column(name: str, data: Columns) -> list[Any]:
         found = data[name]
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"the data have no column {name!r}.") from error
-    if isinstance(found, str) or getattr(found, "ndim", 1) != 1:
+    if isinstance(found, str) or not isinstance(found, Iterable) or getattr(found, "ndim", 1) != 1:
         raise ValueError(f"the column {name!r} must be one sequence of values, not {type(found).__name__}.")
-    return found.tolist() if hasattr(found, "tolist") else list(found)
+    to_list = getattr(found, "tolist", None)
+    return list(found) if to_list is None else to_list()
 
 
 def is_missing(x: Any) -> bool:

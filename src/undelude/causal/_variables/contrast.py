@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from undelude.causal._names import listed
+from undelude.causal._variables.variable import index
 
 
 def one_entry(role: str, values: Mapping[str, Any]) -> tuple[str, Any]:
@@ -21,9 +22,10 @@ def other_value(name: str, values: Sequence[Hashable], value: Any) -> Hashable:
     """Return the other value of a binary variable.
 
     Raises:
-        ValueError: it has more than two.
+        ValueError: the value is not one of them; there are more than two.
     """
-    others = [x for x in values if x != value]
+    place = index(name, tuple(values), value)
+    others = [x for i, x in enumerate(values) if i != place]
     if len(others) != 1:
         raise ValueError(
             f"{name} has the values {listed(values)}: say which one stands instead, such as "

@@ -28,6 +28,7 @@ class AbstractSimulated(abc.ABC):
     """A world around an environment, whose contexts are known and whose tables are not.
 
     Attributes:
+        name, num_rounds, specs, num_thetas, prior: as in `AbstractWorld`.
         action_space, observation_space: of the environment, in Gymnasium's terms.
         visible: the numbers of an observation that agents are shown.
         cue: what each round tells of the context; None if nothing does.
