@@ -77,7 +77,7 @@ def test_bounds_take_frequencies():
         (lambda: frequencies({}), "the data have no column"),
         (lambda: frequencies({"A": [0, 1]}, values={"O": (0, 1)}), "there is no such variable"),
         (lambda: frequencies({"A": [0, 2]}, values={"A": (0, 1)}), "which is not in"),
-        (lambda: frequencies({"A": [0, 1]}, {"A"}), "not a set"),
+        (lambda: frequencies({"A": [0, 1], "O": [0, 1]}, {"A", "O"}), "not a set"),
         (lambda: frequencies({x: range(2000) for x in "ABC"}), "the table has 8,000,000,000 entries"),
         (lambda: ud.causal.fit(GRAPH, rows()), r"ud\.causal\.frequencies\(data\)"),
     ],

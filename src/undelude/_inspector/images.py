@@ -46,7 +46,7 @@ def _is_image(like: Any, dtype: Any) -> bool:
 
 
 def stack_of(shape: Sequence[int]) -> tuple[int, ...] | None:
-    """Return the shape as a stack of frames, `[k, h, w]` or `[k, h, w, channels]`; None if it is not that of an image."""
+    """Return the shape as a stack of frames, `[k, h, w]` or `[k, h, w, channels]`; None if it is not an image."""
     if len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3)):
         return (1, *shape)
     return (*shape,) if len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3)) else None
