@@ -365,3 +365,33 @@ def test_a_refused_effect_points_to_its_bounds():
         with pytest.raises(ud.NotIdentifiable) as caught:
             ask()
         assert "`ate_bounds`" in "".join(caught.value.__notes__)
+
+
+@pytest.mark.parametrize("child", [False, True])
+def test_another_effect_of_the_hidden_cause_tightens_the_bounds(child):
+    """D tells the hidden cause, so that the lottery Z determines the effect within each value of D."""
+    table = np.zeros((2, 2, 2, 2))  # Of D, Z, A and O.
+    for d, z in np.ndindex(2, 2):
+        table[d, z, z ^ d, z ^ d] = 25
+    graph = {"U": (), "Z": (), "A": ("Z", "U"), "O": ("A", "U"), "D": ("U", "O") if child else "U"}
+    arguments = {"joint": table, "names": ("D", "Z", "A", "O"), "latent": "U"}
+    found = bounds(graph, "O", do={"A": 1}, **arguments)
+    both = bounds(graph, ("D", "O"), do={"A": 1}, **arguments)
+    if child:  # The effect of O on D is open too, so that only an inequality is known.
+        assert np.all(both.low.sum(0) <= found.high + 1e-6)
+    else:
+        np.testing.assert_allclose([found.low, found.high], [[0, 1], [0, 1]], atol=1e-6)
+        np.testing.assert_allclose(both.low.sum(0), found.low, atol=1e-6)
+    assert found.is_sharp
+
+
+def test_data_frames_are_no_tables_of_probabilities():
+    pandas = pytest.importorskip("pandas")
+    bow = ud.Graph({"A": (), "O": "A"}, bidirected=[("A", "O")])
+    frame = pandas.DataFrame({"A": [0, 1, 1, 0, 1], "O": [1, 1, 0, 0, 1]})
+    for ask in (
+        lambda: bounds(bow, "O", do={"A": 1}, joint=frame, names=("A", "O")),
+        lambda: ud.identify({"A": (), "O": "A"}, "O", do="A").evaluate(frame, ("A", "O")),
+    ):
+        with pytest.raises(ValueError, match=r"is a data frame: pass ud\.causal\.frequencies"):
+            ask()

@@ -90,6 +90,10 @@ def _read(joint: ArrayLike | Answer | Sequence, names: Names, done: frozenset[st
     title = _title(done)
     if isinstance(joint, Answer) and joint.names != names:
         raise ValueError(f"{title} has the axes {', '.join(joint.names)}, not {', '.join(names)}: leave names out.")
+    if hasattr(joint, "iloc"):  # Its rows are cases, and the axes of a cross table have names of their own.
+        raise ValueError(
+            f"{title} is a data frame: pass ud.causal.frequencies(data), or table.to_numpy() of a cross table."
+        )
     table = np.asarray(as_numbers(joint, title), float)
     if len(set(names)) < len(names):
         raise ValueError(f"names has a variable twice: {', '.join(names)}. Give each axis a name of its own.")

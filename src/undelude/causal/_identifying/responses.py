@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,22 +56,44 @@ class Problem:
         do: tuple[str, ...],
     ):
         directed, bidirected = latent_projection(graph, latent)
-        # The others can always be as they were seen, if they share no hidden cause with these but the same one.
+        self.asked = asked
+        # The others can always be as they were seen, if they share no hidden cause with these.
         kept = ancestors(directed, (*asked, *do))
+        self._keep(kept, directed, bidirected, joint, names, do)
+        whole = districts(directed, bidirected)
+        related = frozenset().union(*(c for c in whole if c & self.open))
+        everything = related <= kept
+        if not everything:  # What they share a hidden cause with tells of that cause.
+            try:
+                self._keep(ancestors(directed, (*asked, *do, *related)), directed, bidirected, joint, names, do)
+                everything = True
+            except ValueError:  # Without them the bounds hold too, and may be wider.
+                self._keep(kept, directed, bidirected, joint, names, do)
+        has_one_cause = all(_has_one_cause(graph, latent, c) for c in whole if len(c) > 1)
+        self.is_sharp = not self.open or (everything and has_one_cause)
+
+    def _keep(
+        self,
+        kept: frozenset[str],
+        directed: Parents,
+        bidirected: Collection[frozenset[str]],
+        joint: np.ndarray,
+        names: tuple[str, ...],
+        do: tuple[str, ...],
+    ) -> None:
+        """State the problem in these variables, which hold all their observed causes."""
         self.parents = {name: directed[name] for name in topological_order(directed) if name in kept}
-        self.order, self.asked = tuple(self.parents), asked
+        self.order = tuple(self.parents)
         lost = tuple(i for i, name in enumerate(names) if name not in kept)
         left = [name for name in names if name in kept]
         self.P = joint.sum(lost).transpose([left.index(name) for name in self.order])
         self.sizes = dict(zip(self.order, self.P.shape, strict=True))
         # Only these matter under the intervention.
-        self.acting = ancestors(mutilate(self.parents, do), asked) - set(do)
+        self.acting = ancestors(mutilate(self.parents, do), self.asked) - set(do)
         components = districts(self.order, bidirected)
         self.settled = {c: self.factor(c) for c in components if c <= self.acting}
         self.open = _only([c for c in components if c & self.acting and not c <= self.acting])
         self.responses = Responses(sorted(self.open, key=self.order.index), self.parents, self.sizes)
-        whole = districts(directed, bidirected)  # With the variables that were left out, which may be instruments.
-        self.is_sharp = not self.open or all(_has_one_cause(graph, latent, c) for c in whole if len(c) > 1)
 
     def effect(self, do: Mapping[str, int]) -> np.ndarray:
         """Return `P(asked | do) = effect @ q`, `[*asked, responses]`, for any distribution `q` of the responses.

@@ -69,7 +69,7 @@ class CompiledQuery:
 
         Args:
             see_values: `[..., S]`, in the order of `see`; omit it if `see` is empty. A data frame, or a dict of
-                columns, has a column for each name, in any order.
+                columns, has a column for each name, in any order; its index is not read.
             do_values: `[..., D]`, in the order of `do`; omit it if `do` is empty; columns likewise. The leading axes of
                 both must be equal, or one of them is a single row.
 

@@ -171,7 +171,7 @@ class CausalModel(AbstractEffects):
         return Answer(in_jax(x / total), asked, tuple(values_of[name] for name in asked))
 
     def query_each(self, *, see: Values | None = None, do: Values | None = None) -> dict[str, Answer]:
-        """Compute `P(v | see, do)` for each variable that is neither seen, done nor latent.
+        """Compute `P(v | see, do)` for each variable that is neither seen nor done, and that a marginal does not hide.
 
         One contraction and its derivatives answer for all of them (Darwiche 2003). Each variable is a query of its own,
         if double precision or memory does not suffice.
