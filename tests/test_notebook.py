@@ -381,7 +381,7 @@ def test_fitted_effect_is_of_the_mechanisms_and_not_of_the_frequencies():
     by_estimand = effect.estimand.evaluate(counts, ("A", "O"))
     assert abs(float(effect) - (by_estimand[1, 1] - by_estimand[1, 0])) > 0.02
     in_model = effect.estimand.evaluate(model.query(("A", "O")))
-    assert float(effect) == pytest.approx(in_model[1, 1] - in_model[1, 0], abs=1e-6)
+    assert float(effect) == pytest.approx(float(in_model[1, 1] - in_model[1, 0]), abs=1e-6)
     assert "from the model's mechanisms" in str(effect)
 
 

@@ -163,7 +163,7 @@ class CausalModel(AbstractEffects):
         """
         see, do = as_assignment("see", see), as_assignment("do", do)
         asked = as_names(asked, order="the axes of the answer follow the order of the names asked", role="asked")
-        x, _ = self._soft_sum(asked, see, do)
+        x, _ = _soft_sum(self, asked, see, do)
         total = x.sum()
         if is_concrete(total) and not total > 0:
             raise impossible(see, do)
@@ -218,7 +218,7 @@ class CausalModel(AbstractEffects):
             ValueError: as for `query`, except for impossible evidence.
             NotIdentifiable: as for `query`.
         """
-        x, log_scale = self._soft_sum((), as_assignment("see", see), as_assignment("do", do))
+        x, log_scale = _soft_sum(self, (), as_assignment("see", see), as_assignment("do", do))
         with np.errstate(divide="ignore"):
             return in_jax(backend(x).log(x) + log_scale)
 
@@ -247,42 +247,6 @@ class CausalModel(AbstractEffects):
         roles, order = {"see": see, "do": do}, "values are given in the order of see and do"
         see, do = (as_names(names, order=order, role=role) for role, names in roles.items())
         return CompiledQuery(Query(self.structure, self.tables, asked, see, do))
-
-    def _soft_sum(self, asked: tuple[str, ...], see: SoftValues, do: Interventions) -> tuple[Numbers, Numbers]:
-        """Compute `P(asked, see | do)` as `_sum` does, with likelihoods and mechanisms in place of values."""
-        if not any(isinstance(x, Mapping | Variable) for x in (*see.values(), *do.values())):
-            return self._sum(asked, dict[str, Any](see), dict[str, Any](do))
-        check_names(self.graph, {"asked": asked, "seen": tuple(see)})
-        check_names(self.graph, {"seen": tuple(see), "done": tuple(do)})
-        self.structure.check_observed((*asked, *see, *do))
-        mechanisms = {name: y for name, x in do.items() if (y := other_mechanism(self[name], x)) is not None}
-        model = self.replace(*mechanisms.values()) if mechanisms else self
-        values: dict[str, Any] = {name: x for name, x in see.items() if not isinstance(x, Mapping)}
-        children, log_factor = [], 0.0
-        for name, x in see.items():
-            if isinstance(x, Mapping):
-                child, log_largest = likelihood_of(self[name], x, tuple(self.graph))
-                children.append(child)
-                values[child.name] = 1
-                log_factor += log_largest
-        if children:
-            latent = self.structure.latent if self.structure.is_marginal else None
-            model = CausalModel((*model.variables, *children), latent=latent)
-        done: dict[str, Any] = {name: x for name, x in do.items() if name not in mechanisms}
-        x, log_scale = model._sum(asked, values, done)
-        return x, log_scale + log_factor
-
-    def _sum(self, asked: tuple[str, ...], see: Values, do: Values) -> tuple[Numbers, Numbers]:
-        """Compute `P(asked, see | do) = x exp(log_scale)`; return `x`, `[*asked]`, and `log_scale`, `[]`."""
-        structure, tables = self.structure, self.tables
-        terms = structure.terms(asked, tuple(see), tuple(do))
-        fixed = {name: index(name, structure.values_of[name], x) for name, x in (*see.items(), *do.items())}
-        estimand = structure.estimand(asked, tuple(see), tuple(do))
-        if estimand is not None and is_concrete(tables):
-            self._check_positivity(estimand, fixed)
-        if not is_concrete(tables):
-            return differentiable(terms, tables, fixed)
-        return terms(np, {i: np.asarray(tables[i], float) for i in terms.used}, fixed)
 
     def _check_positivity(self, estimand: Estimand, fixed: Mapping[str, int]) -> None:
         """Raise `ValueError` if the estimand conditions on an event without probability at the values `fixed`."""
@@ -374,3 +338,43 @@ class CausalModel(AbstractEffects):
         """
         estimand = identify(self.graph, asked, do=do, see=see, latent=latent, experiments=experiments)
         return dataclasses.replace(estimand, sizes=self.structure.sizes)
+
+
+def _soft_sum(
+    model: CausalModel, asked: tuple[str, ...], see: SoftValues, do: Interventions
+) -> tuple[Numbers, Numbers]:
+    """Compute `P(asked, see | do)` as `_sum` does, with likelihoods and mechanisms in place of values."""
+    if not any(isinstance(x, Mapping | Variable) for x in (*see.values(), *do.values())):
+        return _sum(model, asked, dict[str, Any](see), dict[str, Any](do))
+    check_names(model.graph, {"asked": asked, "seen": tuple(see)})
+    check_names(model.graph, {"seen": tuple(see), "done": tuple(do)})
+    model.structure.check_observed((*asked, *see, *do))
+    mechanisms = {name: y for name, x in do.items() if (y := other_mechanism(model[name], x)) is not None}
+    model = model.replace(*mechanisms.values()) if mechanisms else model
+    values: dict[str, Any] = {name: x for name, x in see.items() if not isinstance(x, Mapping)}
+    children, log_factor = [], 0.0
+    for name, x in see.items():
+        if isinstance(x, Mapping):
+            child, log_largest = likelihood_of(model[name], x, tuple(model.graph))
+            children.append(child)
+            values[child.name] = 1
+            log_factor += log_largest
+    if children:
+        latent = model.structure.latent if model.structure.is_marginal else None
+        model = CausalModel((*model.variables, *children), latent=latent)
+    done: dict[str, Any] = {name: x for name, x in do.items() if name not in mechanisms}
+    x, log_scale = _sum(model, asked, values, done)
+    return x, log_scale + log_factor
+
+
+def _sum(model: CausalModel, asked: tuple[str, ...], see: Values, do: Values) -> tuple[Numbers, Numbers]:
+    """Compute `P(asked, see | do) = x exp(log_scale)`; return `x`, `[*asked]`, and `log_scale`, `[]`."""
+    structure, tables = model.structure, model.tables
+    terms = structure.terms(asked, tuple(see), tuple(do))
+    fixed = {name: index(name, structure.values_of[name], x) for name, x in (*see.items(), *do.items())}
+    estimand = structure.estimand(asked, tuple(see), tuple(do))
+    if estimand is not None and is_concrete(tables):
+        model._check_positivity(estimand, fixed)
+    if not is_concrete(tables):
+        return differentiable(terms, tables, fixed)
+    return terms(np, {i: np.asarray(tables[i], float) for i in terms.used}, fixed)

@@ -150,7 +150,7 @@ class Terms:
             x = factors(xp, group, tables, fixed)
             if len(group.tables) == 1:
                 x = x[0]
-                safe = safe & ~((x > 0) & (x < tiny)).any()
+                safe = safe & ~_is_near_limit(xp, x, tiny)
             else:
                 possible = (x > 0).all(0)
                 logs = xp.where(possible, xp.log(xp.where(x > 0, x, 1.0)).sum(0), -xp.inf)
@@ -167,22 +167,27 @@ class Terms:
                 for x in taken:
                     safe = safe & ~((x > 0) & (x < tiny ** (2 / len(taken)))).any()
             x = xp.einsum(*arguments(taken, step.axes, step.out))
-            largest = x.max()
-            largest = xp.where(largest > 0, largest, 1.0)
+            largest = x.max() or np.float64(1) if xp is np else jnp.where(x.max() > 0, x.max(), 1.0)
             if len(taken) > 1:
                 x /= largest  # In place, if NumPy; the einsum of one table may be a view of it.
             else:
                 x = x / largest
             if tape is not None:
                 tape.append(Taped(taken, largest, x))
-            if xp is jnp or x.min() < tiny:
-                safe = safe & ~((x > 0) & (x < tiny)).any()
+            safe = safe & ~_is_near_limit(xp, x, tiny)
             remaining.append(x)
             log_scale = log_scale + xp.log(largest)
         x = remaining[0] if remaining else xp.ones(())
         for number in numbers:
             x, log_scale = xp.where(number > 0, x, 0.0), log_scale + xp.log(xp.where(number > 0, number, 1.0))
         return x, log_scale, safe
+
+
+def _is_near_limit(xp: ModuleType, x: Numbers, tiny: float) -> np.bool_ | Array:
+    """Return whether an entry is positive, and below `tiny`."""
+    if xp is np and not x.min() < tiny:  # Most tables have no such entry, and no zero.
+        return np.False_
+    return ((x > 0) & (x < tiny)).any()
 
 
 def arguments(operands: Sequence[Any], axes: Sequence[Axes], out: Axes) -> list[Any]:
