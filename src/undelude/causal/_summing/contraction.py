@@ -165,9 +165,10 @@ class Terms:
             taken = [remaining.pop(position) for position in step.positions]
             if len(taken) > 2:  # The product of more than two trusted entries may underflow.
                 for x in taken:
-                    safe = safe & ~((x > 0) & (x < tiny ** (2 / len(taken)))).any()
+                    safe = safe & ~_is_near_limit(xp, x, tiny ** (2 / len(taken)))
             x = xp.einsum(*arguments(taken, step.axes, step.out))
-            largest = x.max() or np.float64(1) if xp is np else jnp.where(x.max() > 0, x.max(), 1.0)
+            largest = x.max()
+            largest = (largest or np.float64(1)) if xp is np else jnp.where(largest > 0, largest, 1.0)
             if len(taken) > 1:
                 x /= largest  # In place, if NumPy; the einsum of one table may be a view of it.
             else:
