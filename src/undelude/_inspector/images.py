@@ -40,16 +40,16 @@ def image_parts(world: Any) -> tuple[str, ...]:
 
 def _is_image(like: Any, dtype: Any) -> bool:
     stack = stack_of(getattr(like, "shape", ()))
-    if stack is None or dtype != np.uint8:
+    if not stack or dtype != np.uint8:
         return False
     return stack[0] <= MOST_FRAMES and min(stack[1:3]) >= SIDE and int(np.prod(stack)) <= MOST_OF_IMAGE
 
 
-def stack_of(shape: Sequence[int]) -> tuple[int, ...] | None:
-    """Return the shape as a stack of frames, `[k, h, w]` or `[k, h, w, channels]`; None if it is not an image."""
+def stack_of(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape as a stack of frames, `[k, h, w]` or `[k, h, w, channels]`; `()` if it is not an image."""
     if len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3)):
         return (1, *shape)
-    return (*shape,) if len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3)) else None
+    return (*shape,) if len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3)) else ()
 
 
 def png_of(x: Any) -> str:
@@ -62,7 +62,7 @@ def png_of(x: Any) -> str:
     pixels = x.astype(np.uint8)
     if not np.array_equal(pixels, x):
         raise ValueError("an image of the observation has numbers that are not whole, from 0 to 255.")
-    k, h, w, *channels = stack_of(x.shape) or (1, *x.shape)
+    k, h, w, *channels = stack_of(x.shape)
     sheet = np.moveaxis(pixels.reshape(k, h, w, *channels), 0, 1)
     return _packed(sheet.tobytes(), (h, k * w, *channels))
 
@@ -73,7 +73,7 @@ def pixels_of(text: str, shape: Sequence[int], what: str) -> np.ndarray:
         pixels = _unpacked(text)
     except (ValueError, OSError, SyntaxError, binascii.Error) as error:
         raise ValueError(f"{what} must be a PNG in a data URL: {error!s:.99}") from error
-    k, h, w, *channels = stack_of(shape) or (1, *shape)
+    k, h, w, *channels = stack_of(shape)
     if pixels.size != np.prod(shape) or pixels.shape[:2] != (h, k * w):
         raise ValueError(f"{what} must be an image of shape {[h, k * w, *channels]}, not {[*pixels.shape]}.")
     return np.moveaxis(pixels.reshape(h, k, w, *channels), 1, 0).reshape(shape)

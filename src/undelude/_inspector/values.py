@@ -39,7 +39,7 @@ class Values:
         if isinstance(spec, Parts) and self.named is None:
             raise TypeError(f"{what} are {spec}, and the inspector takes one array, or arrays by name.")
         # The images of several frames.
-        self.stacked = frozenset(x for x in self.images if (stack_of(parts[x].value.shape) or (1,))[0] > 1)
+        self.stacked = frozenset(x for x in self.images if stack_of(parts[x].value.shape)[0] > 1)
         rest = {name: x for name, x in parts.items() if name not in self.images}
         if (n := sum(math.prod(y.shape) for x in rest.values() for y in jax.tree.leaves(x.value))) > most:
             raise TypeError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from jaxtyping import ArrayLike
@@ -22,10 +23,12 @@ class Table:
     Attributes:
         values: probabilities with an axis for each name; nan at values that no experiment set.
         names: the variables of the axes.
+        labels: the values of each axis; empty if they are not known.
     """
 
     values: np.ndarray
     names: tuple[str, ...]
+    labels: tuple[tuple[Hashable, ...], ...] = ()
 
 
 def read_tables(joint: Joint, names: Names | None, sizes: Mapping[str, int]) -> dict[frozenset[str], Table]:
@@ -38,9 +41,8 @@ def read_tables(joint: Joint, names: Names | None, sizes: Mapping[str, int]) -> 
 
     Raises:
         ValueError: a missing or repeated name, a set of names, axes that do not fit, a negative entry, no mass;
-            as for `labels_of`.
+            answers that disagree about the values of a variable.
     """
-    labels_of(joint)
     if not isinstance(joint, Mapping):
         if names is None and isinstance(joint, Answer):
             names = joint.names
@@ -50,7 +52,7 @@ def read_tables(joint: Joint, names: Names | None, sizes: Mapping[str, int]) -> 
     if names is not None:
         raise ValueError("joint holds a table and its names for each experiment: leave names out.")
     found: dict[frozenset[str], Table] = {}
-    known = dict(sizes)
+    known, labels = dict(sizes), dict[str, tuple[Hashable, ...]]()
     for key, entry in joint.items():
         done = frozenset(as_names(key))
         if isinstance(entry, Answer):
@@ -59,26 +61,27 @@ def read_tables(joint: Joint, names: Names | None, sizes: Mapping[str, int]) -> 
             raise ValueError(f"{_title(done)} must be a table and its names: {{'Z': (table, ('Z', 'A', 'O'))}}.")
         if done in found:
             raise ValueError(f"{_title(done)} is given twice; add their counts, or leave one out.")
+        if isinstance(entry[0], Answer):
+            _check_labels(entry[0], done, labels)
         found[done] = _read(*entry, done, known)
         known |= dict(zip(found[done].names, found[done].values.shape, strict=True))
     return found
 
 
-def labels_of(joint: Joint) -> dict[str, tuple[Hashable, ...]]:
-    """Return the values of the variables that answers among the tables name, in the order of the axes.
+def labels_of(tables: Iterable[Table]) -> dict[str, tuple[Hashable, ...]]:
+    """Return the values of the variables that some table knows."""
+    known = [zip(table.names, table.labels, strict=True) for table in tables if table.labels]
+    return dict(chain.from_iterable(known))
 
-    Raises:
-        ValueError: two answers disagree about them.
-    """
-    labels: dict[str, tuple[Hashable, ...]] = {}
-    for key, table in joint.items() if isinstance(joint, Mapping) else [((), joint)]:
-        for name, values in zip(table.names, table.values, strict=True) if isinstance(table, Answer) else ():
-            if labels.setdefault(name, values) != values:
-                raise ValueError(
-                    f"{_title(as_names(key))} has the values {listed(values)} of {name}, and another table has "
-                    f"{listed(labels[name])}: give them in one order, such as by values= of frequencies."
-                )
-    return labels
+
+def _check_labels(answer: Answer, done: frozenset[str], labels: dict[str, tuple[Hashable, ...]]) -> None:
+    """Add the values of an answer to those of other tables; raise `ValueError` if they disagree."""
+    for name, values in zip(answer.names, answer.values, strict=True):
+        if labels.setdefault(name, values) != values:
+            raise ValueError(
+                f"{_title(done)} has the values {listed(values)} of {name}, and another table has "
+                f"{listed(labels[name])}: give them in one order, such as by values= of frequencies."
+            )
 
 
 def _title(done: Iterable[str]) -> str:
@@ -112,7 +115,9 @@ def _read(joint: ArrayLike | Answer | Sequence, names: Names, done: frozenset[st
     if not np.isfinite(table).all() or (table < 0).any() or not table.sum() > 0:
         raise ValueError(f"{title} must hold probabilities or counts: finite, none negative, not all zero.")
     drawn = tuple(i for i, name in enumerate(names) if name not in done)
-    return Table(ratio(table, table.sum(drawn, keepdims=True)), names)
+    return Table(
+        ratio(table, table.sum(drawn, keepdims=True)), names, joint.values if isinstance(joint, Answer) else ()
+    )
 
 
 class Evaluation:

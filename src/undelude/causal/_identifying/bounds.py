@@ -15,7 +15,7 @@ from jaxtyping import ArrayLike
 
 from undelude.causal._expressions.tables import read_tables
 from undelude.causal._identifying.identification import NotIdentifiable, identify
-from undelude.causal._identifying.responses import Problem
+from undelude.causal._identifying.responses import state_problem
 from undelude.causal._names import AnyGraph, Names, as_graph, as_latent, as_names, check_names, listed
 from undelude.causal._summing.contraction import in_jax
 from undelude.causal._variables.answer import Answer, in_columns
@@ -214,9 +214,9 @@ def _extremes(
         value = weights @ sum(sign * P[(..., *places.values())].ravel() for sign, places in cases)
         if not np.isnan(value).any():
             return value, value, True
-    problem = Problem(observed.graph, observed.latent, observed.P, observed.names, asked, do)
+    problem, is_sharp = state_problem(observed.graph, observed.latent, observed.P, observed.names, asked, do)
     effect = sum(sign * problem.effect(places).reshape(weights.shape[-1], -1) for sign, places in cases)
-    return *problem.extremes(weights @ effect), problem.is_sharp
+    return *problem.extremes(weights @ effect), is_sharp
 
 
 def _observed(
@@ -235,7 +235,7 @@ def _observed(
     check_names(graph, {"observed": table.names, "latent": latent})
     if left := [name for name in graph if name not in table.names and name not in latent]:
         raise ValueError(f"{listed(left)} is neither observed nor latent: name it by latent=, or give it an axis.")
-    values = joint.values if isinstance(joint, Answer) else tuple(tuple(range(n)) for n in table.values.shape)
+    values = table.labels or tuple(tuple(range(n)) for n in table.values.shape)
     return Observed(graph, latent, table.values, dict(zip(table.names, values, strict=True)))
 
 

@@ -102,13 +102,14 @@ class Estimand(AbstractEstimand):
         >>> identify({"A": (), "O": ("A",)}, "O", do="A").evaluate([[3, 1], [1, 1]], ("A", "O")).tolist()
         [[0.75, 0.5], [0.25, 0.5]]
         """
-        evaluation = Evaluation(self._tables(joint, names, self.sizes))
+        tables = self._tables(joint, names, self.sizes)
+        evaluation = Evaluation(tables)
         check_axes(self, self.names, tuple(evaluation.axis))
         value = evaluation.value(self.expression)
         if self.free:
             # Each value of a free variable gives the same answer, or nan.
             value = evaluation.average(value, frozenset(self.free))
-        axes, labels = (*self.asked, *self.see, *self.do), labels_of(joint)
+        axes, labels = (*self.asked, *self.see, *self.do), labels_of(tables.values())
         probabilities = evaluation.arrange(value, axes)
         if not labels.keys() >= {*axes}:
             return probabilities

@@ -1,9 +1,10 @@
 """Linear programs over the responses of variables to their observed parents (Balke & Pearl 1997; not in the paper)."""
 
+import contextlib
 import itertools
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import optimize, sparse
@@ -27,70 +28,49 @@ TOLERANCE = 1e-7
 DIGITS = 9
 
 
+class Projection(NamedTuple):
+    """The graph of the observed variables, and their distribution.
+
+    Attributes:
+        parents: the observed parents of each variable, causes first.
+        bidirected: the pairs of variables with a hidden cause in common.
+        P: probabilities, with an axis for each variable in the order of `parents`.
+    """
+
+    parents: Parents
+    bidirected: frozenset[frozenset[str]]
+    P: np.ndarray
+
+    def keep(self, names: frozenset[str]) -> "Projection":
+        """Return the same of some variables alone, which include all their observed causes."""
+        left_out = tuple(i for i, name in enumerate(self.parents) if name not in names)
+        parents = {name: causes for name, causes in self.parents.items() if name in names}
+        return Projection(parents, self.bidirected, self.P.sum(left_out))
+
+
 class Problem:
     """The linear programs of the effects of one set of variables on another.
 
     Args:
-        graph: the parents of each variable.
-        latent: the variables that are not observed.
-        joint: the distribution of the others.
-        names: the variables of its axes.
+        observed: the graph and the distribution of the observed variables that the program uses.
         asked: the variables whose distribution is asked, in order.
         do: the variables intervened on.
 
     Attributes:
-        is_sharp: whether the extremes of a linear function of the responses are reached by a model with this graph.
+        open: the variables whose responses the program ranges over; empty if nothing is unknown.
 
     Raises:
         ValueError: more than one group of variables with hidden causes in common leaves the effect open; too many
             responses.
     """
 
-    def __init__(
-        self,
-        graph: Parents,
-        latent: tuple[str, ...],
-        joint: np.ndarray,
-        names: tuple[str, ...],
-        asked: tuple[str, ...],
-        do: tuple[str, ...],
-    ):
-        directed, bidirected = latent_projection(graph, latent)
-        self.asked = asked
-        # The others can always be as they were seen, if they share no hidden cause with these.
-        kept = ancestors(directed, (*asked, *do))
-        self._keep(kept, directed, bidirected, joint, names, do)
-        whole = districts(directed, bidirected)
-        related = frozenset().union(*(c for c in whole if c & self.open))
-        everything = related <= kept
-        if not everything:  # What they share a hidden cause with tells of that cause.
-            try:
-                self._keep(ancestors(directed, (*asked, *do, *related)), directed, bidirected, joint, names, do)
-                everything = True
-            except ValueError:  # Without them the bounds hold too, and may be wider.
-                self._keep(kept, directed, bidirected, joint, names, do)
-        has_one_cause = all(_has_one_cause(graph, latent, c) for c in whole if len(c) > 1)
-        self.is_sharp = not self.open or (everything and has_one_cause)
-
-    def _keep(
-        self,
-        kept: frozenset[str],
-        directed: Parents,
-        bidirected: Collection[frozenset[str]],
-        joint: np.ndarray,
-        names: tuple[str, ...],
-        do: tuple[str, ...],
-    ) -> None:
-        """State the problem in these variables, which hold all their observed causes."""
-        self.parents = {name: directed[name] for name in topological_order(directed) if name in kept}
+    def __init__(self, observed: Projection, asked: tuple[str, ...], do: tuple[str, ...]):
+        self.asked, self.parents, self.P = asked, observed.parents, observed.P
         self.order = tuple(self.parents)
-        lost = tuple(i for i, name in enumerate(names) if name not in kept)
-        left = [name for name in names if name in kept]
-        self.P = joint.sum(lost).transpose([left.index(name) for name in self.order])
         self.sizes = dict(zip(self.order, self.P.shape, strict=True))
         # Only these matter under the intervention.
-        self.acting = ancestors(mutilate(self.parents, do), self.asked) - set(do)
-        components = districts(self.order, bidirected)
+        self.acting = ancestors(mutilate(self.parents, do), asked) - set(do)
+        components = districts(self.order, observed.bidirected)
         self.settled = {c: self.factor(c) for c in components if c <= self.acting}
         self.open = _only([c for c in components if c & self.acting and not c <= self.acting])
         self.responses = Responses(sorted(self.open, key=self.order.index), self.parents, self.sizes)
@@ -179,6 +159,48 @@ class Problem:
                 if entries > MAX_ENTRIES:
                     raise ValueError(f"the program has over {MAX_ENTRIES:,} entries: use fewer values or parents.")
         return sparse.vstack(rows, format="csr"), np.array(right)
+
+
+def state_problem(
+    graph: Parents,
+    latent: tuple[str, ...],
+    joint: np.ndarray,
+    names: tuple[str, ...],
+    asked: tuple[str, ...],
+    do: tuple[str, ...],
+) -> tuple[Problem, bool]:
+    """Return the linear programs of an effect, and whether their extremes are sharp.
+
+    They are sharp if a model with this graph and distribution reaches them.
+
+    Args:
+        graph: the parents of each variable.
+        latent: the variables that are not observed.
+        joint: the distribution of the others.
+        names: the variables of its axes.
+        asked: the variables whose distribution is asked, in order.
+        do: the variables intervened on.
+
+    Raises:
+        ValueError: as for `Problem`.
+    """
+    directed, bidirected = latent_projection(graph, latent)
+    parents = {name: directed[name] for name in topological_order(directed)}
+    observed = Projection(parents, bidirected, joint.transpose([names.index(name) for name in parents]))
+    # The others can always be as they were seen, if they share no hidden cause with these.
+    causes = ancestors(directed, (*asked, *do))
+    problem = Problem(observed.keep(causes), asked, do)
+    if not problem.open:
+        return problem, True
+    whole = districts(directed, bidirected)
+    related = frozenset().union(*(c for c in whole if c & problem.open))
+    is_complete = related <= causes
+    if not is_complete:  # What they share a hidden cause with tells of that cause.
+        # Without these variables the bounds hold too, and may be wider.
+        with contextlib.suppress(ValueError):
+            problem = Problem(observed.keep(ancestors(directed, (*asked, *do, *related))), asked, do)
+            is_complete = True
+    return problem, is_complete and all(_has_one_cause(graph, latent, c) for c in whole if len(c) > 1)
 
 
 class Responses:
