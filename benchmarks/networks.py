@@ -30,8 +30,8 @@ with warnings.catch_warnings():
 
 TOLERANCE = 1e-5
 # Queries that pyAgrum answers one after the other, of the 1,000.
-MOST_SINGLE = 50
-MOST_MARGINALS = 300
+MAX_SINGLE = 50
+MAX_MARGINALS = 300
 # The columns of the table: heading, figure, unit and width.
 COLUMNS = (
     ("cold ms", "cold", 1e3, 9),
@@ -96,7 +96,7 @@ def measure(model: ud.CausalModel, seed: int, batch: int) -> dict[str, Any]:
     values = np.array([[row[name] for name in seen] for row in rows], object)
     first, answers = seconds(lambda: compiled(values))
     many, _ = seconds(lambda: compiled(values), 3)
-    single = [seconds(lambda i=i: theirs(engine, i)) for i in range(min(batch, MOST_SINGLE))]
+    single = [seconds(lambda i=i: theirs(engine, i)) for i in range(min(batch, MAX_SINGLE))]
     gaps = [np.abs(answer - peer).max(), *(np.abs(answers[i] - x).max() for i, (_, x) in enumerate(single))]
     found |= {
         "gap": float(max(gaps)),
@@ -108,7 +108,7 @@ def measure(model: ud.CausalModel, seed: int, batch: int) -> dict[str, Any]:
         "peer warm": peer_warm / 2,
         "peer batch": float(np.mean([x for x, _ in single])),
     }
-    if len(model.names) <= MOST_MARGINALS:
+    if len(model.names) <= MAX_MARGINALS:
         found["marginals"], mine = seconds(lambda: [np.asarray(x) for x in model.query_each().values()])
 
         def all_marginals() -> list[np.ndarray]:

@@ -24,7 +24,7 @@ from undelude._cli import main
 from undelude._cli.errors import UsageError
 from undelude._cli.inspect_options import Inspect
 from undelude._inspector.inspection import DO, SEE, Inspection
-from undelude._inspector.server import FILES, MOST, Server, Service, own_address
+from undelude._inspector.server import FILES, MAX_BYTES, Server, Service, own_address
 from undelude._inspector.static_page import static_page
 from undelude._inspector.view import first_history
 from undelude._runs.config import Config
@@ -176,7 +176,7 @@ def test_senseless_play_is_explained(server, service, change, named):
 
 
 def test_request_that_is_too_large_is_not_read(server):
-    assert ask(server, "POST", "/api/read", None, Content_Length=str(MOST + 1))[0] == 413
+    assert ask(server, "POST", "/api/read", None, Content_Length=str(MAX_BYTES + 1))[0] == 413
     assert ask(server, "POST", "/api/read", None, Content_Length="many")[0] == 413
 
 

@@ -35,7 +35,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 # Bytes: the most that each of both files may have.
-MOST_BYTES = 3_000_000
+MAX_BYTES = 3_000_000
 # Files that the source distribution must have, other than the package: to build, to test, and to read.
 SOURCES = ["pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "constraints.txt", "Makefile"]
 STEPS = ["build", "files", "wheels", "newest", "lowest"]
@@ -158,8 +158,8 @@ def check_files(built: Built) -> None:
     for file in (built.wheel, built.sdist):
         size = file.stat().st_size
         print(f"  {file.name}: {size / 1e6:.1f} MB")
-        if size > MOST_BYTES:
-            problems.append(f"{file.name} has {size / 1e6:.1f} MB, more than {MOST_BYTES / 1e6:g}")
+        if size > MAX_BYTES:
+            problems.append(f"{file.name} has {size / 1e6:.1f} MB, more than {MAX_BYTES / 1e6:g}")
     if problems:
         raise CheckError("\n".join(problems))
     run([sys.executable, "-m", "twine", "check", "--strict", str(built.wheel), str(built.sdist)])

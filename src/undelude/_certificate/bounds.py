@@ -24,7 +24,7 @@ ACCESSES = {"dynamic_slice", "dynamic_update_slice", "gather", "cond", "while"}
 # differences between their whole parts have no common divisor, so that they are not all equal modulo any number.
 POISONS = (-101.3, 96.0, 103.7)
 # Rounds after which a loop is stopped that runs with such a value, with which it may never end.
-MOST_ROUNDS = 10_000
+MAX_ROUNDS = 10_000
 
 Kind = Literal["read", "write", "branch", "loop"]
 
@@ -35,7 +35,7 @@ class Access(eqx.Module):
     Attributes:
         is_outside: whether it is outside the array; of a loop, whether it is stopped before it ends.
         index: the largest index, or the least if that one is outside; of a slice, where it begins.
-        length: of the axis; of a loop, `MOST_ROUNDS`.
+        length: of the axis; of a loop, `MAX_ROUNDS`.
         size: of the slice; 1 for an entry.
         kind: what is done at the index; a `branch` is chosen by `jax.lax.switch`.
     """
@@ -64,15 +64,15 @@ def matters(f: Callable[..., PyTree], *arguments: PyTree, number: int) -> Bool[A
     """Return whether `f(*arguments)` changes if access `number` of `watch`, which is outside, gives something else.
 
     It does not if `f` discards the value, as in `jnp.where(i < n, x[i], 0)`. It does if another value keeps a loop
-    going for more than `MOST_ROUNDS` rounds that otherwise ends before.
+    going for more than `MAX_ROUNDS` rounds that otherwise ends before.
     """
     program, leaves = jax.make_jaxpr(lambda *arguments: f(*arguments))(*arguments), jax.tree.leaves(arguments)
 
     def results(watcher: _Watcher) -> list[Any]:
         return [*watcher.run(program, leaves), _is_stopped(watcher.accesses)]
 
-    own = results(_Watcher(most_rounds=MOST_ROUNDS))
-    poisoned = [results(_Watcher(number, poison, most_rounds=MOST_ROUNDS)) for poison in POISONS]
+    own = results(_Watcher(most_rounds=MAX_ROUNDS))
+    poisoned = [results(_Watcher(number, poison, most_rounds=MAX_ROUNDS)) for poison in POISONS]
     return jnp.stack([_differ(x, y) for others in poisoned for x, y in zip(own, others, strict=True)]).any()
 
 
@@ -209,7 +209,7 @@ class _Watcher:
         none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         start = _Loop(init, goes_on, [*of_condition, *none], jnp.zeros((), int))
         end = jax.lax.while_loop(may_go_on, round, start)
-        self.accesses += [*end.accesses, Access(end.goes_on, end.num_rounds, MOST_ROUNDS, 1, "loop")]
+        self.accesses += [*end.accesses, Access(end.goes_on, end.num_rounds, MAX_ROUNDS, 1, "loop")]
         return end.values
 
 

@@ -33,7 +33,7 @@ from undelude._tree import index
 # The agent and both exact agents.
 NUM_READERS = 3
 # Numbers in the example episode of a certificate, for its file and for the memory that choosing it takes.
-MOST_NUMBERS = 2**20
+MAX_NUMBERS = 2**20
 # For each reader ("agent", "exact_do", "exact_see"), a distribution before each round and after the last.
 Policies = dict[str, Float[Array, "*B T1 A"]]
 Beliefs = dict[str, Float[Array, "*B T1 K"]]
@@ -166,7 +166,7 @@ def why_too_large(process: InteractionProcess, num_rounds: int | None = None) ->
         return None
     actions = num_symbols(process.action_spec) if isinstance(process.action_spec, Symbols) else 0
     numbers = ((num_rounds or process.num_rounds) + 1) * (process.num_thetas + actions) * NUM_READERS
-    return f"it would hold {numbers} numbers, of {MOST_NUMBERS} at most." if numbers > MOST_NUMBERS else None
+    return f"it would hold {numbers} numbers, of {MAX_NUMBERS} at most." if numbers > MAX_NUMBERS else None
 
 
 def _numbers(process: InteractionProcess, actions: PyTree) -> PyTree:

@@ -22,7 +22,7 @@ from undelude._tree import index
 from undelude._types import Action
 
 # Pairs of actions without effect from which the quantity is estimated, and the least number of them.
-MOST_PAIRS, LEAST_PAIRS = 32, 8
+MAX_PAIRS, LEAST_PAIRS = 32, 8
 
 
 def auto_suggestion(
@@ -68,7 +68,7 @@ def auto_suggestion(
     rng = np.random.default_rng(np.asarray(jax.random.key_data(own_key)).tolist())
     rounds = np.array([rng.integers(row.sum()) for row in mask], np.int32)
     others = _others(agent, episodes, jnp.asarray(rounds), own_key)
-    found, others = world.without_effect(episodes, rounds, others, key=key, most=MOST_PAIRS)
+    found, others = world.without_effect(episodes, rounds, others, key=key, most=MAX_PAIRS)
     if isinstance(found, str):
         return Quantity(why_none=found)
     if len(found) < LEAST_PAIRS:

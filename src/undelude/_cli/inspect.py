@@ -20,7 +20,7 @@ from undelude._cli.permission import check_may_call_task
 from undelude._files import plain, read_json
 from undelude._inspector.history import check_format
 from undelude._inspector.inspection import MARKED
-from undelude._inspector.server import MOST, MOST_ROUNDS, Server, Service
+from undelude._inspector.server import MAX_BYTES, MAX_ROUNDS, Server, Service
 from undelude._inspector.start import begin_with, first_actor, inspection_of
 from undelude._named_tasks import TASKS, is_fit
 from undelude._runs.directory import RunDirectory
@@ -106,8 +106,8 @@ def _service(options: Inspect, subject: _Subject) -> Service:
     process: Any = _made(subject.task)
     num_rounds, rows = options.num_rounds, (subject.episode or {}).get("rounds")
     if isinstance(rows, list):
-        if len(rows) > min(num_rounds or MOST_ROUNDS, MOST_ROUNDS):
-            most = f"--num-rounds {num_rounds}" if num_rounds else f"{MOST_ROUNDS} at most"
+        if len(rows) > min(num_rounds or MAX_ROUNDS, MAX_ROUNDS):
+            most = f"--num-rounds {num_rounds}" if num_rounds else f"{MAX_ROUNDS} at most"
             raise UsageError(f"{options.target} has {len(rows)} rounds, of {most}: choose a shorter episode.")
         num_rounds = num_rounds or max(process.num_rounds, len(rows))
     agents: dict[str, Any] = dict(subject.agents)
@@ -187,7 +187,7 @@ def _subject(options: Inspect) -> _Subject:
 
 def _episode(options: Inspect) -> dict[str, Any]:
     """Return a stored episode, whose task may be called: one with a name, or one that the user has named."""
-    episode = read_json(Path(options.target), most=MOST, follow=True)
+    episode = read_json(Path(options.target), most=MAX_BYTES, follow=True)
     try:
         check_format(episode)
     except ValueError as error:

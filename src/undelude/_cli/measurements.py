@@ -20,7 +20,7 @@ from undelude._process.host_world import AbstractHostWorld, World
 from undelude._rollout.host import sampled
 from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
-from undelude._runs.layout import FILM, MOST
+from undelude._runs.layout import FILM, MAX_BYTES
 from undelude._runs.metrics import DISTANCES, EPISODES_A_ROW, OWN_SCORES
 from undelude._types import OnProgress
 
@@ -112,8 +112,8 @@ def write_film(
             return
         with interrupts.held():
             write_gif(run.film_file, frames)
-            if (size := run.film_file.stat().st_size) > MOST[FILM]:
+            if (size := run.film_file.stat().st_size) > MAX_BYTES[FILM]:
                 run.film_file.unlink()
-                raise ValueError(f"it would have {size} bytes, of {MOST[FILM]} at most.")
+                raise ValueError(f"it would have {size} bytes, of {MAX_BYTES[FILM]} at most.")
     except Exception as error:
         console.print(f"No film of {run.config.task}: {explain(error)}", soft_wrap=True)

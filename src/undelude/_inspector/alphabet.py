@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from undelude._distributions import Block, GivenArray, Parts, Reals, Spec, Symbols
-from undelude._inspector.values import MOST_PREDICTED, Values
+from undelude._inspector.values import MAX_PREDICTED, Values
 from undelude._process.process import InteractionProcess
 from undelude.tasks.game_words import Words, game_words
 
@@ -133,11 +133,11 @@ def _values(process: InteractionProcess, what: str, spec: Spec) -> Int[np.ndarra
             return np.arange(n, dtype=np.int32)
         case Block(length=length, n=n) if n**length <= MAX_BLOCKS:
             return np.stack(np.unravel_index(np.arange(n**length), (n,) * length), axis=-1).astype(np.int32)
-        case Reals() if math.prod(spec.shape) <= MOST_PREDICTED:
-            return Values(spec, f"{process.name}: {what}", most=MOST_PREDICTED)
+        case Reals() if math.prod(spec.shape) <= MAX_PREDICTED:
+            return Values(spec, f"{process.name}: {what}", most=MAX_PREDICTED)
     raise TypeError(
         f"{process.name} has {what} of {spec}, and the inspector shows symbols, at most {MAX_BLOCKS} blocks of them, "
-        f"or at most {MOST_PREDICTED} real numbers. Look at such an episode with ud.film(process, episodes)."
+        f"or at most {MAX_PREDICTED} real numbers. Look at such an episode with ud.film(process, episodes)."
     )
 
 

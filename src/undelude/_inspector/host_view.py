@@ -11,12 +11,12 @@ from undelude._agents.networks.action_mask import ACTION_MASK
 from undelude._inspector.given import EXACT, MARKED, mark_readers
 from undelude._inspector.history import History
 from undelude._inspector.host_inspection import HostInspection
-from undelude._inspector.listing import MOST_IN_LABEL, Listing, written
+from undelude._inspector.listing import MAX_IN_LABEL, Listing, written
 from undelude._inspector.state import State
 from undelude._inspector.view import NAMES, READS, account_of, as_png, host_reading, numbers, numbers_of, offered_of
 
 # Most numbers of a part of an observation that are written out.
-MOST_SHOWN = 8
+MAX_SHOWN = 8
 # Characters of a context that is a text.
 LONGEST = 24
 # Why the page does less than with a process in tables.
@@ -177,7 +177,7 @@ def _outcome(inspection: HostInspection, o: Any, alphabet: Listing) -> int | Non
     if not rest:
         return alphabet.place(IMAGE)
     x = np.concatenate(rest)
-    return alphabet.place(f"{written(x[:MOST_IN_LABEL])}{' …' if len(x) > MOST_IN_LABEL else ''}")
+    return alphabet.place(f"{written(x[:MAX_IN_LABEL])}{' …' if len(x) > MAX_IN_LABEL else ''}")
 
 
 def _in_words(inspection: HostInspection, o: Any) -> str:
@@ -188,8 +188,8 @@ def _in_words(inspection: HostInspection, o: Any) -> str:
         if name in (inspection.symbol, ACTION_MASK, *inspection.recordings.observations.images):
             continue
         x = np.ravel(x)
-        more = f" … ({x.size} numbers)" if x.size > MOST_SHOWN else ""
-        found.append(f"{name or 'observation'} {written(x[:MOST_SHOWN])}{more}")
+        more = f" … ({x.size} numbers)" if x.size > MAX_SHOWN else ""
+        found.append(f"{name or 'observation'} {written(x[:MAX_SHOWN])}{more}")
     return "; ".join(found)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from undelude._distributions import Parts
 
 # Least pixels of a side, most numbers, and most stacked frames of an array that is shown as an image.
-SIDE, MOST_OF_IMAGE, MOST_FRAMES = 8, 2**17, 16
+SIDE, MAX_OF_IMAGE, MAX_FRAMES = 8, 2**17, 16
 # Images whose other form is kept, so that a flip neither packs nor unpacks the frames of an episode.
 KEPT = 1024
 HEAD = "data:image/png;base64,"
@@ -42,7 +42,7 @@ def _is_image(like: Any, dtype: Any) -> bool:
     stack = stack_of(getattr(like, "shape", ()))
     if not stack or dtype != np.uint8:
         return False
-    return stack[0] <= MOST_FRAMES and min(stack[1:3]) >= SIDE and int(np.prod(stack)) <= MOST_OF_IMAGE
+    return stack[0] <= MAX_FRAMES and min(stack[1:3]) >= SIDE and int(np.prod(stack)) <= MAX_OF_IMAGE
 
 
 def stack_of(shape: Sequence[int]) -> tuple[int, ...]:
@@ -92,7 +92,7 @@ def _unpacked(text: str) -> np.ndarray:
     if not text.startswith(HEAD):
         raise ValueError(f"it begins with {text[:30]!r}")
     with Image.open(io.BytesIO(base64.b64decode(text[len(HEAD) :], validate=True)), formats=["PNG"]) as image:
-        if image.width * image.height > MOST_OF_IMAGE or image.mode not in ("L", "RGB"):
+        if image.width * image.height > MAX_OF_IMAGE or image.mode not in ("L", "RGB"):
             raise ValueError(f"it has {image.width} times {image.height} pixels of mode {image.mode}")
         pixels = np.array(image)
     pixels.flags.writeable = False

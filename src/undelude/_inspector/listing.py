@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 # Most numbers of a value in its narrow column; significant digits of a number.
-MOST_IN_LABEL, DIGITS = 2, 3
+MAX_IN_LABEL, DIGITS = 2, 3
 
 
 class Listing:
@@ -29,7 +29,7 @@ class Listing:
         if isinstance(value, str):
             return self._add(value, value, value, value)
         x = np.asarray(value)
-        few = x.ravel()[:MOST_IN_LABEL]
+        few = x.ravel()[:MAX_IN_LABEL]
         label = f"{written(few)}{' …' if x.size > len(few) else ''}"
         plain = np.asarray([float(str(y)) for y in x.ravel()]).reshape(x.shape).tolist()
         return self._add(x.tobytes(), label, written(x.ravel()), plain)

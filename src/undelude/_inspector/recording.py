@@ -14,7 +14,7 @@ from undelude._inspector.digest import DIGITS
 from undelude._inspector.history import History, Round, from_json, to_json
 from undelude._inspector.images import image_parts
 from undelude._inspector.recorded import Recorded
-from undelude._inspector.values import MOST_PREDICTED, Values, stacked
+from undelude._inspector.values import MAX_PREDICTED, Values, stacked
 from undelude._process.episodes import AGENT, EXPERT, Episodes
 from undelude._process.host_world import AbstractHostWorld, World
 from undelude._rollout.host import sampled
@@ -58,7 +58,7 @@ class Recordings:
         self.num_rounds = num_rounds
         self.num_actions = world.action_spec.n if isinstance(world.action_spec, Symbols) else None
         self.num_thetas = len(np.asarray(vars(world)["prior"]))
-        self.actions = Values(world.action_spec, f"{world.name}: actions", most=MOST_PREDICTED)
+        self.actions = Values(world.action_spec, f"{world.name}: actions", most=MAX_PREDICTED)
         images = image_parts(world)
         self.observations = Values(world.observation_spec, f"{world.name}: observations", images=images)
         self.digest = hashlib.sha256(world.settings_in_words().encode()).hexdigest()[:DIGITS]

@@ -26,9 +26,9 @@ from undelude._inspector.host_inspection import HostInspection
 from undelude._inspector.inspection import MARKED, Inspection
 
 # Most bytes of a request, and the seconds within which it must arrive.
-MOST, SECONDS = 2**24, 30
+MAX_BYTES, SECONDS = 2**24, 30
 # Most rounds that one request adds.
-MOST_ROUNDS = 10_000
+MAX_ROUNDS = 10_000
 # The header of each request for answers. A page from elsewhere cannot send it without permission, which none gets.
 TOKEN_HEADER = "X-Undelude-Token"
 HEADERS = {
@@ -133,7 +133,7 @@ class Service:
             if type(flag := request.get(name, default)) is not bool:
                 raise ValueError(f"{name} must be true or false, not {flag!r:.99}.")
             flags[name] = flag
-        actor, rounds = str(request.get("actor", "marked")), _whole(request, "rounds", MOST_ROUNDS)
+        actor, rounds = str(request.get("actor", "marked")), _whole(request, "rounds", MAX_ROUNDS)
         return self._view(self.inspection.play(history, rounds=rounds, actor=actor, **flags))
 
     def _picture(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -281,8 +281,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.FORBIDDEN, "this host or origin may not use the inspector.")
         elif not hmac.compare_digest(given.encode(), self.server.token.encode()):
             self._refuse(HTTPStatus.FORBIDDEN, "the token is wrong: open the link that undelude inspect printed.")
-        elif not (length.isascii() and length.isdecimal() and len(length) < 10) or int(length) > MOST:
-            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request has {MOST} bytes at most.")
+        elif not (length.isascii() and length.isdecimal() and len(length) < 10) or int(length) > MAX_BYTES:
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request has {MAX_BYTES} bytes at most.")
         else:
             self._answer(self.rfile.read(int(length)))
 

@@ -11,9 +11,9 @@ from undelude._distributions import GivenArray, Parts, Reals, Spec
 from undelude._inspector.images import pixels_of, png_of, stack_of
 
 # Most numbers of an observation: the page holds the whole episode, and sends it with each request.
-MOST_NUMBERS = 1024
+MAX_NUMBERS = 1024
 # Most numbers of an action, and of an outcome that is predicted: each has a column of its own.
-MOST_PREDICTED = 12
+MAX_PREDICTED = 12
 
 
 class Values:
@@ -29,7 +29,7 @@ class Values:
         TypeError: the spec is of another kind, or has more numbers.
     """
 
-    def __init__(self, spec: Spec, what: str, *, most: int = MOST_NUMBERS, images: Sequence[str] = ()):
+    def __init__(self, spec: Spec, what: str, *, most: int = MAX_NUMBERS, images: Sequence[str] = ()):
         self.spec, self.images = spec, frozenset(images)
         self.named = spec.named if isinstance(spec, Parts) else None
         self.like = spec.value  # Once: making it takes longer than checking a value.

@@ -35,9 +35,9 @@ from undelude.causal._model.model import CausalModel
 from undelude.causal._variables.answer import Answer
 
 # Episodes and rounds that are shown.
-MOST_EPISODES, MOST_ROUNDS = 4, 24
+MAX_EPISODES, MAX_ROUNDS = 4, 24
 # Variables up to which a graph is drawn.
-MOST_NODES = 60
+MAX_NODES = 60
 ARROWS = {"->": "&rarr;", "<-": "&larr;", "<->": "&harr;"}
 LEGEND = (
     '<p class="aside">Actions: <span class="do">blue</span> is marked do, an intervention, which says nothing about '
@@ -89,16 +89,16 @@ def of_episodes(episodes: Episodes) -> str | None:
         shapes = {name: jax.tree.map(np.shape, getattr(one, name)) for name in ("actions", "observations")}
         return _page(head, *(f'<p class="aside">{name}: {escape(str(shape))}</p>' for name, shape in shapes.items()))
     parts = []
-    for i in range(min(B, MOST_EPISODES)):
+    for i in range(min(B, MAX_EPISODES)):
         episode = jax.tree.map(lambda x, i=i: x[i], one) if batched else one
         parts.append(_episode(episode, i))
-    cut = [f"{B - MOST_EPISODES:,} more episodes"] * (B > MOST_EPISODES) + ["later rounds"] * (T > MOST_ROUNDS)
+    cut = [f"{B - MAX_EPISODES:,} more episodes"] * (B > MAX_EPISODES) + ["later rounds"] * (T > MAX_ROUNDS)
     rest = f'<p class="aside">Not shown: {" and ".join(cut)}.</p>' if cut else ""
     return _page(head, *parts, rest, LEGEND)
 
 
 def _episode(one: Any, i: int) -> str:
-    n = min(int(one.mask.sum()), MOST_ROUNDS)
+    n = min(int(one.mask.sum()), MAX_ROUNDS)
     actions = []
     for a, done, by in zip(one.actions[:n], one.intervened[:n], one.executor[:n], strict=True):
         kind = f"{'do' if done else 'see'}{' expert' if by == EXPERT else ''}"
@@ -160,10 +160,10 @@ def _drawn(graph: Graph) -> str:
 
 
 def _panel(panel: Panel) -> str:
-    if len(panel.graph) > MOST_NODES:
+    if len(panel.graph) > MAX_NODES:
         count = len(panel.edges) + len(panel.undirected)
         what = f"{_count(len(panel.graph), 'variable')} and {_count(count, 'arrow')}"
-        return f'<p class="aside">{what}: too many to draw; at most {MOST_NODES} variables.</p>'
+        return f'<p class="aside">{what}: too many to draw; at most {MAX_NODES} variables.</p>'
     return draw_dag(panel).svg if panel.graph else "<p>No variables.</p>"
 
 

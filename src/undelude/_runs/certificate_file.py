@@ -10,7 +10,7 @@ from undelude._certificate.certificate import QUANTITIES, RANGES
 from undelude._certificate.quantity import Quantity
 from undelude._files import plain, read_json, write_atomically
 from undelude._runs.config_file import DIGEST
-from undelude._runs.layout import CERTIFICATE, CONFIG, MOST, damaged
+from undelude._runs.layout import CERTIFICATE, CONFIG, MAX_BYTES, damaged
 
 # Entries that are strings.
 WORDS = ("task", "agent", "teaching", DIGEST)
@@ -95,7 +95,7 @@ def read_certificate(file: Path, *, config: Mapping[str, Any], partial: bool = F
         FileNotFoundError: there is no such file.
         ValueError: it is damaged or belongs to another run; the message names the entry.
     """
-    data = read_json(file, most=MOST[CERTIFICATE], remedy=remedy(file))
+    data = read_json(file, most=MAX_BYTES[CERTIFICATE], remedy=remedy(file))
     try:
         check_certificate(data, partial=partial)
     except ValueError as error:

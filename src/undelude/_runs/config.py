@@ -120,7 +120,7 @@ class Config:
 # Sizes that an architecture may have.
 SIZES = tuple(field.name for field in dataclasses.fields(Config) if names_with(ARCHITECTURES, field.name))
 # Largest sizes: beyond them a machine works for hours or runs out of memory before it reports anything.
-MOST = {"hidden_size": 2**14, "num_layers": 2**8, "num_heads": 2**14, "order": 2**16, "num_components": 2**10}
+MAX_SIZES = {"hidden_size": 2**14, "num_layers": 2**8, "num_heads": 2**14, "order": 2**16, "num_components": 2**10}
 
 
 def check_config(config: Config) -> None:
@@ -128,7 +128,7 @@ def check_config(config: Config) -> None:
     for name in (*SIZES, "steps", "batch_size", "microbatch_size", "reuse", "log_every"):
         if (number := getattr(config, name)) is not None and number < 1:
             raise ValueError(f"{option(name)} must be at least 1, not {number}.")
-        if number is not None and number > (most := MOST.get(name, MAX_COUNT)):
+        if number is not None and number > (most := MAX_SIZES.get(name, MAX_COUNT)):
             raise ValueError(f"{option(name)} must be at most {most}, not {number}.")
     if config.per != "step" and config.teaching not in PER_STEP_OR_EPISODE:
         raise ValueError(

@@ -11,7 +11,7 @@ import jax
 
 from undelude._files import read_json, write_atomically
 from undelude._runs.config import Config, check_config
-from undelude._runs.layout import CONFIG, MOST, RESTORE, damaged
+from undelude._runs.layout import CONFIG, MAX_BYTES, RESTORE, damaged
 from undelude._runs.seal import needs_seal, seal, why_unsealed
 from undelude._versions import versions
 
@@ -110,7 +110,7 @@ def read_settings(file: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is damaged or was edited.
     """
-    data = read_json(file, most=MOST[CONFIG], remedy=RESTORE)
+    data = read_json(file, most=MAX_BYTES[CONFIG], remedy=RESTORE)
     if not isinstance(data.get("task"), str):
         raise damaged(file, 'it does not name a task ("task")')
     _check_digest(file, data)
@@ -125,7 +125,7 @@ def read_config(file: Path) -> ConfigFile:
     Raises:
         ValueError: the file is damaged or was edited; the message names the entry.
     """
-    data = read_json(file, most=MOST[CONFIG], remedy=RESTORE)
+    data = read_json(file, most=MAX_BYTES[CONFIG], remedy=RESTORE)
     hints = get_type_hints(Config) | NUMERICS | {DIGEST: str, STEPS_DIGEST: str, "seal": str | None}
     for name in sorted((data.keys() - {"devices", "versions", EARLIER}) ^ hints.keys()):
         what = "is missing" if name in hints else "is unknown to this version of undelude"

@@ -81,7 +81,7 @@ def read_run(path: Path) -> RunContents:
     rows = [dict.fromkeys((*MEASURED, *OWN_SCORES)) | row for row in read_metrics(path / layout.METRICS, config=config)]
     film = None
     if (file := path / layout.FILM).is_file():
-        film = read_bytes(file, most=layout.MOST[layout.FILM], remedy=remedy(file))
+        film = read_bytes(file, most=layout.MAX_BYTES[layout.FILM], remedy=remedy(file))
         if not film.startswith(b"GIF8"):
             raise layout.damaged(file, "it is not a GIF", remedy(file))
     return RunContents(path, config, rows, certificate, episode, film, _sizes(path / layout.AGENT))

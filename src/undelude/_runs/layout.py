@@ -21,7 +21,7 @@ LOCK = ".lock"
 SEEDS = "seeds.json"
 
 # Largest sizes of the files that are read, in bytes.
-MOST = {CONFIG: 2**18, METRICS: 2**29, CERTIFICATE: 2**26, FILM: 2**26}
+MAX_BYTES = {CONFIG: 2**18, METRICS: 2**29, CERTIFICATE: 2**26, FILM: 2**26}
 # The entries that the commands read, write or delete. Others are the user's, and nothing happens to them.
 FILES = (CONFIG, METRICS, CERTIFICATE, REPORT, FILM, LOCK, f"{AGENT}/agent.json", f"{AGENT}/weights.safetensors")
 FOLDERS = (AGENT, CHECKPOINTS, TENSORBOARD)

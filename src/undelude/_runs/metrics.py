@@ -9,7 +9,7 @@ from undelude._files import json_object, plain, read_bytes
 from undelude._pieces import PIECE
 from undelude._runs.certificate_file import check_quantity, check_same, to_float
 from undelude._runs.config_file import DIGEST
-from undelude._runs.layout import CONFIG, METRICS, MOST, RESTORE
+from undelude._runs.layout import CONFIG, MAX_BYTES, METRICS, RESTORE
 
 Row = dict[str, Any]
 # Bytes: more than any row has.
@@ -37,7 +37,7 @@ def read_metrics(file: Path, *, config: Mapping[str, Any]) -> list[Row]:
         ValueError: a line is damaged or belongs to another run; the message says which.
     """
     try:
-        data = read_bytes(file, most=MOST[METRICS], remedy=RESTORE)
+        data = read_bytes(file, most=MAX_BYTES[METRICS], remedy=RESTORE)
     except FileNotFoundError:
         return []
     if len(data) > LINE and b"\n" not in data[:LINE]:

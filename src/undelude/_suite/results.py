@@ -24,7 +24,7 @@ Status: TypeAlias = Literal["played", "not played", "not run"]
 STATUSES: tuple[Status, ...] = ("played", "not played", "not run")
 VERDICTS: tuple[Kind, ...] = tuple(WORDS)
 # Largest size of a result file, bytes.
-MOST = 2**22
+MAX_BYTES = 2**22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +106,7 @@ def read_result(file: Path) -> Result:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, or not of this schema; the message names the file and the field.
     """
-    data = read_json(file, most=MOST, remedy="Write it again with undelude suite run.")
+    data = read_json(file, most=MAX_BYTES, remedy="Write it again with undelude suite run.")
     try:
         return parse_result(data)
     except ValueError as error:

@@ -21,7 +21,7 @@ from undelude._rollout.host import play
 from undelude._rollout.rollout import run, run_once
 
 # Most episodes: the worst round is a mean over a part of those of a certificate.
-MOST_EPISODES = 1024
+MAX_EPISODES = 1024
 # The least share of episodes that must have a round for it to count.
 LEAST_SHARE = 0.1
 # Episodes scored at a time, a limit on memory.
@@ -48,7 +48,7 @@ def measure_worst_round(
         key: that of the certificate.
         num_episodes: B; at most 1,024 are played.
     """
-    B = min(num_episodes, MOST_EPISODES)
+    B = min(num_episodes, MAX_EPISODES)
     if not isinstance(process, AbstractHostWorld) and not process.finite:
         return Quantity(why_none=THETA_IS_CONTINUOUS), None
     P_A: AbstractDistribution | None = None

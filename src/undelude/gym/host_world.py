@@ -494,9 +494,9 @@ class HostWorld(AbstractSimulated, AbstractHostWorld[HostState]):
         """
         if self.together is not None:
             return NOT_AGAIN, others
-        if self.num_thetas > inert.MOST_CONTEXTS:
+        if self.num_thetas > inert.MAX_CONTEXTS:
             return (
-                f"an action would have to be tried under {self.num_thetas} contexts; {inert.MOST_CONTEXTS} are.",
+                f"an action would have to be tried under {self.num_thetas} contexts; {inert.MAX_CONTEXTS} are.",
                 others,
             )
         if self.expert_is_person:

@@ -11,7 +11,7 @@ from undelude.causal._variables.answer import Answer
 from undelude.causal._variables.columns import Columns, check_complete, domains_of, positions
 
 # Entries of the largest table.
-MOST_ENTRIES = 2**24
+MAX_ENTRIES = 2**24
 
 
 def frequencies(
@@ -54,9 +54,9 @@ def frequencies(
         raise ValueError("the data have no column, or names is empty: name the variables to count.")
     domains = domains_of(dict.fromkeys(names, ()), data, values)
     sizes = [len(x) for x in domains.values()]
-    if math.prod(sizes) > MOST_ENTRIES:
+    if math.prod(sizes) > MAX_ENTRIES:
         shown = ", ".join(f"{name} {size:,}" for name, size in zip(names, sizes, strict=True))
-        raise ValueError(f"the table has {math.prod(sizes):,} entries ({shown}), over {MOST_ENTRIES:,}: name fewer.")
+        raise ValueError(f"the table has {math.prod(sizes):,} entries ({shown}), over {MAX_ENTRIES:,}: name fewer.")
     rows = positions(domains, data)
     check_complete(domains, rows, "leave these rows out.")
     counts = np.bincount(np.ravel_multi_index(tuple(rows.T), sizes), minlength=math.prod(sizes))

@@ -21,13 +21,13 @@ from undelude.causal._variables.columns import Columns, check_complete, domains_
 from undelude.causal._variables.variable import Variable
 
 # The largest number of ways in which the missing values of one row can be filled, and of entries held at once.
-MOST_WAYS, MOST_ENTRIES = 2**20, 2**24
+MAX_WAYS, MAX_ENTRIES = 2**20, 2**24
 # Rounds of EM, and the gain of a round, in nats per row, at which it ends.
-MOST_ROUNDS, LEAST_GAIN = 1_000, 1e-9
+MAX_ROUNDS, LEAST_GAIN = 1_000, 1e-9
 # An expected count that is taken for none.
 LEAST_COUNT = 1e-6
 # Entries of tables of which standard errors are computed.
-MOST_PARAMETERS = 4_000
+MAX_PARAMETERS = 4_000
 # Message about a function that has no derivative.
 UNDIFFERENTIABLE = (
     "standard_error differentiates the function of the model, and a Python number has no derivative: return the array "
@@ -145,10 +145,10 @@ def standard_error(
         raise ValueError("a marginal knows no mechanism that was fitted: ask the model that it comes from.")
     domains = model.structure.values_of
     num_parameters = sum(x.size for x in model.tables)
-    if num_parameters > MOST_PARAMETERS:
+    if num_parameters > MAX_PARAMETERS:
         raise ValueError(
             f"the model has {num_parameters:,} entries of tables; standard errors are computed for "
-            f"{MOST_PARAMETERS:,} at most."
+            f"{MAX_PARAMETERS:,} at most."
         )
     places, counts = np.unique(positions(domains, data), axis=0, return_counts=True)
     families = _families(model.graph, domains)
@@ -239,14 +239,14 @@ def _em(
         np.add.at(table, tuple(places[complete][:, family.axes].T), counts[complete])
         start.append(table / table.sum(-1, keepdims=True))
     tables, before = start, -np.inf
-    for _ in range(MOST_ROUNDS):
+    for _ in range(MAX_ROUNDS):
         expected = _expected(families, tables, places, counts)
         gain = expected.log_likelihood - before
         tables, before = tables_of(expected.counts), expected.log_likelihood
         if abs(gain) < LEAST_GAIN * counts.sum():  # A prior may lower the likelihood in a round.
             # Counts that vanish are of parents that no row has: `tables_of` refuses them.
             return tables_of([np.where(x < LEAST_COUNT, 0.0, x) for x in expected.counts])
-    warnings.warn(f"EM has not ended in {MOST_ROUNDS} rounds; the last one gained {gain:.2g} nats.", stacklevel=3)
+    warnings.warn(f"EM has not ended in {MAX_ROUNDS} rounds; the last one gained {gain:.2g} nats.", stacklevel=3)
     return tables
 
 
@@ -275,7 +275,7 @@ def _information(
 ) -> tuple[Float[np.ndarray, "P P"], np.ndarray]:
     """Return the sum of outer products of the scores of rows, and which entries belong to parents that a row has."""
     information, seen = np.zeros((size, size)), np.zeros(size, bool)
-    for rows, at, weights, _ in _filled(families, tables, places, most=MOST_ENTRIES // size):
+    for rows, at, weights, _ in _filled(families, tables, places, most=MAX_ENTRIES // size):
         scores, start = np.zeros((len(rows), size)), 0
         gone = tuple(range(1, weights.ndim))
         for family, table in zip(families, tables, strict=True):
@@ -297,7 +297,7 @@ def _filled(
     tables: Sequence[np.ndarray] | None,
     places: Int[np.ndarray, "U V"],
     *,
-    most: int = MOST_ENTRIES,
+    most: int = MAX_ENTRIES,
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray], np.ndarray, np.ndarray]]:
     """Yield rows that lack the same values, filled in all ways.
 
@@ -310,7 +310,7 @@ def _filled(
     for pattern in np.unique(gaps, axis=0):
         missing = [int(i) for i in np.flatnonzero(pattern)]
         ways = math.prod(sizes[i] for i in missing)
-        if ways > MOST_WAYS:
+        if ways > MAX_WAYS:
             names = [family.names[-1] for family in families if family.axes[-1] in missing]
             raise ValueError(
                 f"rows lack {listed(names)}, which have {ways:.1g} values together: leave rows out in which so much is "

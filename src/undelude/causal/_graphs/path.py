@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 # Paths that are shown; there can be exponentially many.
-MOST_PATHS = 12
+MAX_PATHS = 12
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,12 @@ class Paths(Iterator[Path]):
 
     def first(self) -> tuple[list[Path], bool]:
         """Return the paths that are shown, and whether there are more; take none."""
-        found = list(islice(self._walk(), MOST_PATHS + 1))
-        return found[:MOST_PATHS], len(found) > MOST_PATHS
+        found = list(islice(self._walk(), MAX_PATHS + 1))
+        return found[:MAX_PATHS], len(found) > MAX_PATHS
 
     def __str__(self) -> str:
         found, is_more = self.first()
-        lines = [f"{path}: {path.state}" for path in found] + [f"More than {MOST_PATHS} paths."] * is_more
+        lines = [f"{path}: {path.state}" for path in found] + [f"More than {MAX_PATHS} paths."] * is_more
         return "\n".join(lines) or "No path."
 
     def __repr__(self) -> str:

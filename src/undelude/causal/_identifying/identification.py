@@ -32,7 +32,7 @@ from undelude.causal._identifying.question import Question
 from undelude.causal._names import AnyGraph, Names, Parents, check_names
 
 # Variables of a graph for which a refusal says what would help.
-MOST_TRIED = 20
+MAX_TRIED = 20
 
 
 def identify(
@@ -130,7 +130,7 @@ def _estimand(question: Question, experiments: tuple[Experiment, ...], record: R
 def _sufficient(question: Question) -> str:
     """Return a sentence with the hidden variables each of which would suffice, if there are such and few to try."""
     graph, shared = without_private_causes(question.graph, question.latent)
-    if len(graph) > MOST_TRIED:
+    if len(graph) > MAX_TRIED:
         return ""
     causes = ancestors(question.graph, (*question.asked, *question.see))
     found = [u for u in shared if u in causes and attempt(question.observing((u,)))]

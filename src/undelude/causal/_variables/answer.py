@@ -16,7 +16,7 @@ from undelude.causal._variables.soft import as_assignment
 from undelude.causal._variables.variable import index
 
 # Rows and columns that are printed.
-MOST_ROWS, MOST_COLUMNS = 24, 8
+MAX_ROWS, MAX_COLUMNS = 24, 8
 
 
 class Answer(NDArrayOperatorsMixin, eqx.Module):
@@ -197,16 +197,16 @@ class Answer(NDArrayOperatorsMixin, eqx.Module):
             return [""], [[_number(float(numbers))]]
         *others, last = self.names
         count = numbers.shape[-1]
-        cut = count > MOST_COLUMNS
-        head = [f"{last}={x}" for x in self.values[-1][:MOST_COLUMNS]] + [f"... ({count} in all)"] * cut
+        cut = count > MAX_COLUMNS
+        head = [f"{last}={x}" for x in self.values[-1][:MAX_COLUMNS]] + [f"... ({count} in all)"] * cut
         head = ["", *head] if others else head
         rows = []
         for k, at in enumerate(np.ndindex(numbers.shape[:-1])):
-            if k == MOST_ROWS:
+            if k == MAX_ROWS:
                 rows.append([f"... ({numbers[..., 0].size:,} rows in all)", *[""] * (len(head) - 1)])
                 break
             title = ", ".join(f"{name}={x[i]}" for name, x, i in zip(others, self.values, at, strict=False))
-            cells = [_number(p) for p in numbers[at][:MOST_COLUMNS]] + [""] * cut
+            cells = [_number(p) for p in numbers[at][:MAX_COLUMNS]] + [""] * cut
             rows.append([title, *cells] if others else cells)
         return head, rows
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from undelude.gym.host_world import HostWorld
 
 # With how many seeds two actions must have the same effect under each context, of at most `TRIES` times as many: some
-# episodes may end before. More contexts than `MOST_CONTEXTS` are not tried.
-SEEDS, TRIES, MOST_CONTEXTS = 8, 3, 64
+# episodes may end before. More contexts than `MAX_CONTEXTS` are not tried.
+SEEDS, TRIES, MAX_CONTEXTS = 8, 3, 64
 # Between seeds: a prime, so that they are not those of the next episodes of a lifetime.
 STRIDE = 7919
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from undelude.hf._marks.chat import Message, encode_chat
 
 # Messages whose ids are kept, and chats of which one is encoded again as a whole; so are the first few.
-MOST_KEPT, CHECK_EVERY = 10_000, 1000
+MAX_KEPT, CHECK_EVERY = 10_000, 1000
 _TEXT = {"role", "content", "author"}
 # The ids of a chat, which of them are contents of messages, and the message of each.
 Encoded: TypeAlias = tuple[list[int], list[bool], list[int]]
@@ -80,7 +80,7 @@ class ChatPieces:
                     stacklevel=2,
                 )
             return whole
-        if len(self._kept) > MOST_KEPT:
+        if len(self._kept) > MAX_KEPT:
             self._kept.clear()
         self._kept |= zip(keys, pieces, strict=True)
         return whole

@@ -24,7 +24,7 @@ FEW_TRIES = 3
 # Statuses after which to try again.
 TRANSIENT = (408, 409, 425, 429, 500, 502, 503, 504)
 # Bytes of a response.
-MOST = 2**24
+MAX_BYTES = 2**24
 # Fields that a server may refuse, and that a call can do without.
 OPTIONAL = ("top_logprobs", "logprobs", "n", "top_p", "temperature", "max_tokens", "seed")
 # Those of them without which the answers may have another distribution than the model's.
@@ -205,7 +205,7 @@ class Client:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.endpoint + path, data, headers, method=method)
         with self._opener.open(request, timeout=self.timeout) as response:
-            text = response.read(MOST)
+            text = response.read(MAX_BYTES)
         try:
             return json.loads(text)
         except ValueError:

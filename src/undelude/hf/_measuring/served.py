@@ -19,9 +19,9 @@ TOP = 20
 MAX_TOKENS = 32
 # Probability of first tokens that several answers begin with, above which answers are sampled instead; and of first
 # tokens that an answer begins with, below which they are, because the answer may come after other words.
-MOST_AMBIGUOUS, LEAST_COVERAGE = 0.01, 0.5
+MAX_AMBIGUOUS, LEAST_COVERAGE = 0.01, 0.5
 # Probability of the tokens that a server leaves out, above which answers are sampled that are not among the others.
-MOST_LEFT_OUT = 0.01
+MAX_LEFT_OUT = 0.01
 
 
 def most_calls(num_requests: int, num_samples: int) -> tuple[int, int]:
@@ -189,13 +189,13 @@ class ServedSpeaker:
                 probs[begun[0]] += np.exp(log_prob)
             elif begun:
                 ambiguous += np.exp(log_prob)
-        if ambiguous > MOST_AMBIGUOUS or probs.sum() < LEAST_COVERAGE:
+        if ambiguous > MAX_AMBIGUOUS or probs.sum() < LEAST_COVERAGE:
             return None
         if not probs.all():
             # Tokens that are not among the most probable ones are no more probable than the last of these.
             listed = np.exp([log_prob for _, log_prob in choice["top"]])
             left_out = max(1.0 - listed.sum(), 0.0)
-            if left_out > MOST_LEFT_OUT:
+            if left_out > MAX_LEFT_OUT:
                 return None
             probs[probs == 0] = min(listed.min(), left_out / np.sum(probs == 0))
         with np.errstate(divide="ignore"):

@@ -12,7 +12,7 @@ from undelude.hf._teaching.experts import Message, Query, Row
 
 Author = Literal["self", "expert"]
 # Replies and turns whose tokens are kept.
-MOST_KEPT = 10_000
+MAX_KEPT = 10_000
 # Conversations of which one is encoded again as a whole.
 VERIFY_EVERY = 1000
 
@@ -243,7 +243,7 @@ def _depends(reply: Any) -> ValueError:
 
 
 def _keep(kept: dict[Any, Any], key: Any, value: Any) -> None:
-    if len(kept) > MOST_KEPT:
+    if len(kept) > MAX_KEPT:
         kept.clear()
     kept[key] = value
 

@@ -29,7 +29,7 @@ NextToken: TypeAlias = ArrayLike | tuple[ArrayLike, ArrayLike]
 # The column that tells theta.
 PRIVILEGED = "privileged_context"
 # Turns whose tokens and distributions are kept.
-MOST_KEPT = 10_000
+MAX_KEPT = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +161,7 @@ class CallableExpert:
         key = tuple(probs.items())
         known = self._answers.get(key)
         if known is None:
-            if len(self._answers) > MOST_KEPT:
+            if len(self._answers) > MAX_KEPT:
                 self._answers.clear()
             known = self._answers[key] = _Answers(self._probabilities(probs), self.end)
         return known
@@ -183,7 +183,7 @@ class CallableExpert:
     def turn_ids(self, text: str) -> tuple[int, ...]:
         """Return the token ids of a turn: those of the text, and the end token."""
         if text not in self._ids:
-            if len(self._ids) > MOST_KEPT:
+            if len(self._ids) > MAX_KEPT:
                 self._ids.clear()
             self._ids[text] = tuple(turn_ids(text, self.tokenizer))
         return self._ids[text]
@@ -235,7 +235,7 @@ class _Answers:
         """Return the distributions of the next token along a turn, by summing over the utterances that go on."""
         key = tuple(turn)
         if key not in self._targets:
-            if len(self._targets) > MOST_KEPT:
+            if len(self._targets) > MAX_KEPT:
                 self._targets.clear()
             self._targets[key] = self._sum_along(key)
         return self._targets[key]

@@ -16,11 +16,11 @@ from undelude.hf._teaching.experts import PRIVILEGED, Expert
 from undelude.hf._teaching.sequences import Scored
 
 # Standard errors by which the first turns may fit their own theta better than another's.
-MOST_ERRORS = 6.0
+MAX_ERRORS = 6.0
 # Conversations before the first turns are judged.
 FEWEST = 32
 # Share of the expert's first turns that are empty or cut, from which on it is mentioned.
-MOST_SILENT = 0.9
+MAX_SILENT = 0.9
 
 
 def check_columns(columns: Sequence[str], *, needs_context: bool, stored: bool, public: Sequence[str] = ()) -> None:
@@ -207,7 +207,7 @@ class Blindness:
         if len(self.scores) >= FEWEST:
             self.is_over = len(self.scores) >= 4 * FEWEST
             scores = np.asarray(self.scores)
-            if scores.mean() > MOST_ERRORS * scores.std(ddof=1) / len(scores) ** 0.5:
+            if scores.mean() > MAX_ERRORS * scores.std(ddof=1) / len(scores) ** 0.5:
                 raise ValueError(
                     f"The first turns of {len(scores)} conversations with one prompt fit their own privileged context "
                     f"better than another's, by {scores.mean():.2f} nats on average: the party that executes them "
@@ -242,7 +242,7 @@ class Silence:
         if self.num < FEWEST:
             return
         self.is_over = True
-        if self.empty + self.cut >= MOST_SILENT * self.num:
+        if self.empty + self.cut >= MAX_SILENT * self.num:
             warnings.warn(
                 f"Of the expert's first {self.num} turns, {self.empty} are empty and {self.cut} are cut: the student "
                 "learns to say nothing, or not to end. Look at what the expert answers; allow more max_new_tokens if "

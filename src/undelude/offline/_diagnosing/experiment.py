@@ -43,9 +43,9 @@ from undelude.offline._model.mechanisms import Table
 from undelude.offline._model.process import ObservedFields, as_demos
 
 # Outcomes of a plan that are enumerated at most, and that are drawn if there are more.
-MOST_ENUMERATED, NUM_DRAWN = 256, 512
+MAX_ENUMERATED, NUM_DRAWN = 256, 512
 # Plans that are compared by default, at most.
-MOST_PLANS = 64
+MAX_PLANS = 64
 # Nats below the best likelihood at which another model still counts.
 DELTA = 2.0
 # Information of a direction that no data and no prior reach.
@@ -207,7 +207,7 @@ def next_experiment(
 def _default_plans(num_actions: int, num_rounds: int) -> list[Plan]:
     """Return each action throughout, each two in turn, and all in turn."""
     sets: list[Plan] = [(a,) for a in range(num_actions)]
-    if num_rounds > 1 and num_actions * (num_actions + 1) // 2 < MOST_PLANS:
+    if num_rounds > 1 and num_actions * (num_actions + 1) // 2 < MAX_PLANS:
         sets += itertools.combinations(range(num_actions), 2)
     if num_actions > 2 and num_rounds > 1:
         sets.append(tuple(range(num_actions)))
@@ -264,7 +264,7 @@ def _play(process: InteractionProcess, plan: Int[Array, " L"], keys: Key[Array, 
 def _enumerated(columns: Demos, plan: Plan) -> Demos | None:
     """Return every outcome of a plan once, or None if there are too many, or infinitely many."""
     fields = ObservedFields.of(columns)
-    if fields.reals or columns.opening or fields.num_symbols ** len(plan) > MOST_ENUMERATED:
+    if fields.reals or columns.opening or fields.num_symbols ** len(plan) > MAX_ENUMERATED:
         return None
     symbols = np.stack([x.ravel() for x in np.indices((fields.num_symbols,) * len(plan))], -1)
     shape = symbols.shape

@@ -30,7 +30,7 @@ FORMAT = 1
 FIT, NUMBERS = "fit.json", "fit.safetensors"
 SHA = "numbers_sha256"
 # Most bytes of the numbers.
-MOST = 2**30
+MAX_BYTES = 2**30
 RESTORE = "Restore it from a copy, or fit the logs again."
 # Fields of a fit that are written as they are.
 PLAIN = ("spec", "latent", "K", "log_likelihood", "candidates", "starts", "digest", "demonstrator")
@@ -86,7 +86,7 @@ def load(folder: str | os.PathLike[str]) -> Fit:
     content = read_json(file, remedy=RESTORE)
     if content.get("format") != FORMAT:
         raise ValueError(f"{file} has format {content.get('format')!r:.99}; this version reads format {FORMAT}.")
-    numbers = read_bytes(numbers_file, most=MOST, remedy=RESTORE)
+    numbers = read_bytes(numbers_file, most=MAX_BYTES, remedy=RESTORE)
     if content.get(SHA) != hashlib.sha256(numbers).hexdigest():
         raise ValueError(f"{numbers_file} does not match the digest in {file.name}. {RESTORE}")
     try:
