@@ -90,6 +90,20 @@ def test_a_policy_or_a_likelihood_has_no_estimand_of_values():
             model.ate({"A": 1}, "O", latent="U", **soft)
 
 
+@pytest.mark.parametrize(
+    ("soft", "text"),
+    [
+        ({"do": {"M": ud.Variable("M", (0, 1), table=[0.1, 0.9])}}, "do(M by another mechanism)"),
+        ({"do": {"M": {0: 0.5, 1: 0.5}}}, "do(M ~ {0: 0.5, 1: 0.5})"),
+        ({"see": {"U": {0: 1.0, 1: 3.0}}}, "U with likelihoods {0: 1.0, 1: 3.0}"),
+    ],
+)
+def test_a_definition_says_that_no_value_is_seen_or_done(soft, text):
+    model = random_tables(np.random.default_rng(1), hidden=False)
+    definition = f"E[O | do(A=1), {text}] - E[O | do(A=0), {text}]"
+    assert model.ate({"A": 1}, "O", **soft).definition == definition
+
+
 def test_names_may_have_braces():
     a = ud.Variable("A{x}", (0, 1), table=[0.5, 0.5])
     model = ud.CausalModel([a, ud.Variable("O", (0, 1), ("A{x}",), table=[[0.5, 0.5], [0.1, 0.9]])])
@@ -110,5 +124,3 @@ def test_an_effect_shows_what_else_is_seen_and_done():
     model = random_tables(np.random.default_rng(1), hidden=False)
     shown = str(model.ate({"A": 1}, "O", see={"M": 1}, do={"N": 0})).splitlines()[0]
     assert shown.startswith("E[O | do(A=1), do(N=0), M=1] - E[O | do(A=0), do(N=0), M=1] = ")
-    soft = str(model.ate({"A": 1}, "O", do={"M": {0: 0.5, 1: 0.5}})).splitlines()[0]
-    assert soft.startswith("E[O | do(A=1), do(M)] - E[O | do(A=0), do(M)] = ")

@@ -95,6 +95,7 @@ def test_estimand_from_experiments_equals_surgery(count, most_seen):
         else:
             world = World(query.graph, rng)
             assert set(answer.experiments) <= {tuple(x for x in answer.order if x in done) for done in experiments}
+            assert frozenset().union(*answer.experiments.values()) == {*answer.names}  # Their axes are all it needs.
             found = answer.evaluate(tables(world, query, experiments))
             np.testing.assert_allclose(found, world.surgery(query), rtol=0, atol=1e-9, err_msg=f"{query} {answer}")
             if not query.z:

@@ -205,7 +205,7 @@ def _events(
         if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(part, Mapping) for part in pair):
             raise TypeError(
                 f"{role} must be a dict of values by name, such as {{'O': 1}}, or a list of (values, do), one for each "
-                f"world, not {pair!r:.99}."
+                f"world, not {worlds!r:.99}."
             )
         values, done = pair
         check_names(graph, {"latent": hidden, "asked" if role == "events" else role: tuple(values)})

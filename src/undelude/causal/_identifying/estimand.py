@@ -74,7 +74,11 @@ class Estimand(AbstractEstimand):
     @property
     def experiments(self) -> dict[tuple[str, ...], tuple[str, ...]]:
         """The variables that each experiment sets, `()` for observation, and those that its table needs an axis for."""
-        return needed_tables(self.expression, self.order, str)
+        needed = needed_tables(self.expression, self.order, str)
+        # Some table must know the values of a variable in the query that does not matter to the answer.
+        found = frozenset().union(*needed.values())
+        first = () if () in needed else next(iter(needed))
+        return needed | {first: tuple(x for x in self.order if x in needed[first] or x in {*self.names} - found)}
 
     def evaluate(self, joint: Joint, names: Names | None = None) -> np.ndarray | Answer:
         """Evaluate the estimand in a distribution of the observed variables, or in those of several experiments.

@@ -1,6 +1,7 @@
 """Causal effects of one value in place of another: total, direct and indirect (Pearl 2009, section 4.5)."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from undelude.causal._identifying.identification import NotIdentifiable, identif
 from undelude.causal._model.questions import AbstractQuestions
 from undelude.causal._names import Names, as_names, check_names
 from undelude.causal._variables.contrast import one_entry, other_value
-from undelude.causal._variables.soft import Interventions, SoftValues, Values, as_assignment
+from undelude.causal._variables.soft import Interventions, SoftValues, Values, as_assignment, done_as_text, seen_as_text
 from undelude.causal._variables.variable import Value, Variable, index
 
 # Ending of the message that an average effect is not identifiable.
@@ -84,11 +85,6 @@ def blind_to(variable: Variable, parent: str, place: int) -> Variable:
     return Variable(variable.name, variable.values, rest, table=table.take(place, axis))
 
 
-def _shown(name: str, value: Any) -> str:
-    """Return a name with its value, or alone if it has a distribution or a mechanism in place of a value."""
-    return name if isinstance(value, Mapping | Variable) else f"{name}={value}"
-
-
 def _mean(outcome: str, function: Callable[[Any], Any] | None) -> str:
     return outcome if function is None else f"f({outcome})"
 
@@ -153,7 +149,7 @@ class AbstractEffects(AbstractQuestions):
         except NotIdentifiable as error:  # A marginal does not determine them.
             error.add_note(BEYOND)
             raise
-        rest = (*(f"do({_shown(*entry)})" for entry in done.items()), *(_shown(*entry) for entry in seen.items()))
+        rest = (*itertools.starmap(done_as_text, done.items()), *itertools.starmap(seen_as_text, seen.items()))
         given = "".join(f", {what}" for what in rest)
         mean = _mean(outcome, function)
         one, two = (f"E[{mean} | do({name}={value}){given}]" for value in (x, other))

@@ -21,7 +21,7 @@ from undelude.causal._names import Names, as_latent, as_names, check_names
 from undelude.causal._summing.contraction import backend
 from undelude.causal._variables.answer import Answer
 from undelude.causal._variables.contrast import numbers_of, one_entry, other_value
-from undelude.causal._variables.soft import Interventions, SoftValues, Values, as_assignment
+from undelude.causal._variables.soft import Interventions, SoftValues, Values, as_assignment, done_as_text, seen_as_text
 from undelude.causal._variables.variable import Value, Variable, index
 
 
@@ -317,11 +317,8 @@ class AbstractQuestions(eqx.Module):
 
 def impossible(see: SoftValues, do: Interventions) -> ImpossibleEvidence:
     """Return the error of evidence without probability."""
-    seen = ", ".join(f"{name}={value}" for name, value in see.items())
-    done = ", ".join(
-        f"do({name} by another mechanism)" if isinstance(value, Variable) else f"do({name}={value})"
-        for name, value in do.items()
-    )
+    seen = ", ".join(itertools.starmap(seen_as_text, see.items()))
+    done = ", ".join(itertools.starmap(done_as_text, do.items()))
     return ImpossibleEvidence(
         f"impossible evidence: the model gives {seen} no probability{f' under {done}' if done else ''}. Correct the "
         "evidence, or let the mechanisms allow it."

@@ -39,9 +39,9 @@ def sample(
     >>> samples["O_1"].shape, bool(abs(samples["O_1"].mean() - 0.5) < 0.05)
     ((1000,), True)
     """
+    check_key(key)
     if not isinstance(num_samples, int | np.integer) or num_samples < 1:
         raise ValueError(f"num_samples must be a whole number of 1 or more, not {num_samples!r}.")
-    check_key(key)
     mechanisms = []
     for name, done in as_assignment("do", do).items():
         v = model[name]

@@ -94,3 +94,15 @@ def _row(what: str, name: str, values: tuple[Hashable, ...], given: Mapping[Hash
     except (TypeError, ValueError) as error:
         raise ValueError(f"{what} must be numbers, not {dict(given)!r:.99}.") from error
     return row
+
+
+def done_as_text(name: str, value: Any) -> str:
+    """Return an intervention as text: a value, a distribution, or a mechanism."""
+    if isinstance(value, Variable):
+        return f"do({name} by another mechanism)"
+    return f"do({name} ~ {value})" if isinstance(value, Mapping) else f"do({name}={value})"
+
+
+def seen_as_text(name: str, value: Any) -> str:
+    """Return evidence as text: a value, or likelihoods."""
+    return f"{name} with likelihoods {value}" if isinstance(value, Mapping) else f"{name}={value}"
