@@ -17,7 +17,7 @@ import store
 import undelude as ud
 from undelude import offline
 from undelude.offline import Demos, Episode, Fit, LatentSpec, Probe
-from undelude.offline._diagnosing.experiment import play
+from undelude.offline._diagnosing.plans import play
 from undelude.offline._diagnosing.probes import Effect, Policy
 from undelude.tasks.tables import from_tables
 

@@ -9,7 +9,7 @@ import pytest
 import undelude as ud
 from undelude import offline
 from undelude.offline import Demos, Episode, Fit, Hypotheses, LatentSpec, Network, Probe
-from undelude.offline._diagnosing.experiment import play
+from undelude.offline._diagnosing.plans import play
 from undelude.offline._diagnosing.probes import Effect
 from undelude.tasks.tables import from_tables
 
@@ -88,7 +88,7 @@ def test_what_a_theta_never_does_comes_first_and_trying_it_proves_right(fit: Fit
 def test_drawn_outcomes_tell_what_enumerated_ones_do(fit: Fit, demos: Demos, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"num_episodes": 30, "probes": PROBES[2:], "plans": [(2, 1, 2)]}
     exact = offline.next_experiment(fit, demos, **options)
-    monkeypatch.setattr("undelude.offline._diagnosing.experiment.MAX_ENUMERATED", 1)
+    monkeypatch.setattr("undelude.offline._diagnosing.plans.MAX_ENUMERATED", 1)
     drawn = offline.next_experiment(fit, demos, **options)
     assert drawn.trials[0].score == pytest.approx(exact.trials[0].score, rel=0.1)
     assert drawn.now == exact.now

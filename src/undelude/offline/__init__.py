@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from undelude.offline._diagnosing.diagnose import Diagnosis as Diagnosis
     from undelude.offline._diagnosing.diagnose import diagnose as diagnose
     from undelude.offline._diagnosing.experiment import Experiment as Experiment
-    from undelude.offline._diagnosing.experiment import next_experiment as next_experiment
+    from undelude.offline._diagnosing.next_experiment import next_experiment as next_experiment
     from undelude.offline._diagnosing.probes import Probe as Probe
     from undelude.offline._fitting.fit import Fit as Fit
     from undelude.offline._fitting.fit import fit as fit
@@ -62,7 +62,7 @@ _NAMES = {
     "fit": "_fitting.fit",
     "load": "_saving.fit_files",
     "load_diagnosis": "_saving.diagnosis_file",
-    "next_experiment": "_diagnosing.experiment",
+    "next_experiment": "_diagnosing.next_experiment",
     "save": "_saving.fit_files",
 }
 
