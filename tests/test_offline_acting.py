@@ -14,7 +14,8 @@ from undelude.offline._diagnosing.counting import losses_of_alike, losses_of_cou
 from undelude.offline._diagnosing.passive import Passive, additions, losses_of_lstm, passive
 from undelude.offline._diagnosing.playing import play
 from undelude.offline._diagnosing.structure import do_predictions, structure
-from undelude.offline._fitting.fit import Fit, refit
+from undelude.offline._fitting.fit import refit
+from undelude.offline._fitting.result import Fit
 from undelude.offline._model.logs import logged_episodes, logged_process
 from undelude.offline._model.process import ObservedFields
 

@@ -31,7 +31,9 @@ from undelude.offline._diagnosing.probes import Effect, Probe, Reward, default_p
 from undelude.offline._diagnosing.sensitivity import not_relaxed, relaxations, sensitivity
 from undelude.offline._diagnosing.support import Support, _rank, _views_of_the_middle, kruskal, support
 from undelude.offline._diagnosing.tied import tied_variances
-from undelude.offline._fitting.fit import refit, run_em, search_notes
+from undelude.offline._fitting.fit import refit
+from undelude.offline._fitting.result import search_notes
+from undelude.offline._fitting.runs import run_em
 
 
 def demonstrations(process: ud.InteractionProcess, num_episodes: int, seed: int = 0) -> Demos:

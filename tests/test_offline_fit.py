@@ -13,7 +13,7 @@ import undelude as ud
 from undelude import offline
 from undelude.offline import Demos, Episode, Gaussian, Last, LatentSpec, Markov, Round, Table
 from undelude.offline._fitting import em
-from undelude.offline._fitting.fit import as_tables, run_em
+from undelude.offline._fitting.runs import as_tables, run_em
 from undelude.offline._model import statistics
 from undelude.offline._model.process import induced_process
 from undelude.offline._model.spec import layout

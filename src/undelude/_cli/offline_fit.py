@@ -38,7 +38,7 @@ from undelude._cli.options import Call
 from undelude._files import read_json, write_atomically
 from undelude._teaching.sharding import gather
 from undelude._user_code import UserCodeError, import_object
-from undelude.offline._fitting.fit import size_notes
+from undelude.offline._fitting.result import size_notes
 from undelude.offline._model.spec import layout
 from undelude.offline._saving.as_json import from_json, to_json
 from undelude.offline._saving.fit_files import check_may_save

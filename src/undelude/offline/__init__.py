@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from undelude.offline._diagnosing.experiment import Experiment as Experiment
     from undelude.offline._diagnosing.next_experiment import next_experiment as next_experiment
     from undelude.offline._diagnosing.probes import Probe as Probe
-    from undelude.offline._fitting.fit import Fit as Fit
     from undelude.offline._fitting.fit import fit as fit
     from undelude.offline._fitting.gradient import Training as Training
+    from undelude.offline._fitting.result import Fit as Fit
     from undelude.offline._model.contexts import Last as Last
     from undelude.offline._model.contexts import Round as Round
     from undelude.offline._model.hypotheses import Hypotheses as Hypotheses
@@ -42,7 +42,7 @@ _NAMES = {
     "Diagnosis": "_diagnosing.diagnose",
     "Episode": "_model.latent",
     "Experiment": "_diagnosing.experiment",
-    "Fit": "_fitting.fit",
+    "Fit": "_fitting.result",
     "Gaussian": "_model.mechanisms",
     "Hypotheses": "_model.hypotheses",
     "Known": "_model.network",

@@ -5,7 +5,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from undelude._agents.base import AbstractAgent
 from undelude._agents.exact import ExactAgent, ThompsonAgent
-from undelude.offline._fitting.fit import Fit
+from undelude.offline._fitting.result import Fit
 
 Resample = int | Literal["step", "episode", "belief"]
 # Verdicts that speak against acting.

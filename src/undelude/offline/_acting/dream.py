@@ -11,7 +11,7 @@ from undelude._teaching.settings import Behaviour, Blind, Counterfactual
 from undelude._teaching.updates import TeachingState
 from undelude._types import Target
 from undelude.offline._acting.agent import HasVerdict, check_verdict
-from undelude.offline._fitting.fit import Fit
+from undelude.offline._fitting.result import Fit
 
 
 class TeachOptions(TypedDict, total=False):

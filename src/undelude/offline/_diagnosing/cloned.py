@@ -9,7 +9,7 @@ from jaxtyping import Array, Key
 from undelude._agents.exact import ExactAgent
 from undelude._certificate.certificate import certify
 from undelude._checks import check_count
-from undelude.offline._fitting.fit import Fit
+from undelude.offline._fitting.result import Fit
 
 Estimate = tuple[float | None, float | None]
 

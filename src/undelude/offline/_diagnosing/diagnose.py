@@ -29,7 +29,7 @@ from undelude.offline._diagnosing.structure import Structure
 from undelude.offline._diagnosing.structure import structure as compare_time_scales
 from undelude.offline._diagnosing.support import Support, kruskal, support
 from undelude.offline._diagnosing.tied import tied_variances
-from undelude.offline._fitting.fit import Fit, search_notes
+from undelude.offline._fitting.result import Fit, search_notes
 from undelude.offline._fitting.sharing import check_alone
 from undelude.offline._model.latent import PerStep
 

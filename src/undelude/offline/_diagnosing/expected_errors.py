@@ -30,7 +30,7 @@ from undelude.offline._diagnosing.nearby import Nearby, nearby, vector
 from undelude.offline._diagnosing.plans import NUM_DRAWN, Plan, enumerated, play
 from undelude.offline._diagnosing.probes import Probe
 from undelude.offline._diagnosing.profile import information
-from undelude.offline._fitting.fit import Fit
+from undelude.offline._fitting.result import Fit
 from undelude.offline._model.mechanisms import Table
 from undelude.offline._model.process import as_demos
 

@@ -12,7 +12,7 @@ from undelude._process.process import InteractionProcess
 from undelude.offline._data.demos import Demos
 from undelude.offline._diagnosing.experiment import Experiment, Trial
 from undelude.offline._diagnosing.plans import NUM_DRAWN, Plan, enumerated, play
-from undelude.offline._fitting.fit import Fit
+from undelude.offline._fitting.result import Fit
 from undelude.offline._model.evidence import log_evidence
 from undelude.offline._model.hypotheses import Hypotheses
 from undelude.offline._model.process import as_demos

@@ -5,7 +5,7 @@ from jaxtyping import Int
 
 from undelude.offline._data.demos import Demos
 from undelude.offline._diagnosing.probes import Effect, Probe, Reward
-from undelude.offline._fitting.fit import Fit
+from undelude.offline._fitting.result import Fit
 from undelude.offline._model.mechanisms import Table
 
 

@@ -14,7 +14,7 @@ from undelude._process.process import InteractionProcess
 from undelude.offline._data.demos import Demos
 from undelude.offline._diagnosing.likelihood import Likelihood
 from undelude.offline._diagnosing.profile import polish, rivals
-from undelude.offline._fitting.fit import Fit
+from undelude.offline._fitting.result import Fit
 
 NUM_RIVALS = 6
 Values = tuple[Callable[[InteractionProcess], Array], ...]

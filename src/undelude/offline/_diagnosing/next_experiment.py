@@ -15,7 +15,7 @@ from undelude.offline._diagnosing.expected_nats import compare_by_nats
 from undelude.offline._diagnosing.experiment import Experiment
 from undelude.offline._diagnosing.plans import Plan
 from undelude.offline._diagnosing.probes import Probe, default_probes
-from undelude.offline._fitting.fit import Fit
+from undelude.offline._fitting.result import Fit
 
 # Plans that are compared by default, at most.
 MAX_PLANS = 64

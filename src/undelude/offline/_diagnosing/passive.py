@@ -28,7 +28,8 @@ from undelude._teaching.losses import log_losses
 from undelude._teaching.settings import Cloning
 from undelude.offline._data.demos import Demos
 from undelude.offline._diagnosing.counting import compares_alike, losses_of_alike, losses_of_counting
-from undelude.offline._fitting.fit import Fit, refit
+from undelude.offline._fitting.fit import refit
+from undelude.offline._fitting.result import Fit
 from undelude.offline._model.contexts import Given, Last, Round
 from undelude.offline._model.latent import Episode, latent_of
 from undelude.offline._model.logs import EndBlindAgent, is_ragged, logged_episodes, logged_process

@@ -17,7 +17,7 @@ from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
 from undelude._rollout.rollout import rollout
 from undelude._tree import index
-from undelude.offline._fitting.fit import Fit
+from undelude.offline._fitting.result import Fit
 
 # Histories of self-play at which the policy is probed, and those over which its value is averaged.
 NUM_HISTORIES, NUM_VALUE_HISTORIES = 4, 32

@@ -17,7 +17,8 @@ from undelude._checks import check_count, check_key
 from undelude.offline._data.demos import Demos
 from undelude.offline._diagnosing.passive import MAX_CELLS, MAX_STEPS, additions, at_most, bic
 from undelude.offline._diagnosing.playing import Estimate, estimate, play
-from undelude.offline._fitting.fit import Fit, refit
+from undelude.offline._fitting.fit import refit
+from undelude.offline._fitting.result import Fit
 from undelude.offline._model.contexts import Given, Last
 from undelude.offline._model.latent import Episode, Latent, Markov, latent_of
 from undelude.offline._model.mechanisms import Factor, Gaussian, Table

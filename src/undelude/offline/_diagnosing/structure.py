@@ -18,7 +18,8 @@ from undelude.offline._diagnosing.manski import manski
 from undelude.offline._diagnosing.passive import at_most, bic
 from undelude.offline._diagnosing.playing import Estimate, estimate, play
 from undelude.offline._diagnosing.probes import Effect, Probe
-from undelude.offline._fitting.fit import Fit, refit
+from undelude.offline._fitting.fit import refit
+from undelude.offline._fitting.result import Fit
 from undelude.offline._model.latent import Episode, Latent, Markov
 from undelude.offline._model.process import ObservedFields
 

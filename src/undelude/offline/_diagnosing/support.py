@@ -12,7 +12,7 @@ from undelude._rollout.rollout import rollout
 from undelude.offline._data.demos import Demos
 from undelude.offline._diagnosing.tied import data_of_cells
 from undelude.offline._fitting import em
-from undelude.offline._fitting.fit import Fit
+from undelude.offline._fitting.result import Fit
 from undelude.offline._model import statistics as stats
 from undelude.offline._model.mechanisms import Factor, Table
 from undelude.offline._model.process import as_demos

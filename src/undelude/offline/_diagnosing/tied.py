@@ -18,7 +18,7 @@ from undelude._compiled import compiled_for
 from undelude._process.process import InteractionProcess
 from undelude.offline._data.demos import Demos
 from undelude.offline._diagnosing.likelihood import Likelihood
-from undelude.offline._fitting.fit import Fit
+from undelude.offline._fitting.result import Fit
 from undelude.offline._model import statistics as stats
 from undelude.offline._model.mechanisms import Factor, Table
 

@@ -13,6 +13,7 @@ from undelude.offline._data.demos import Demos
 from undelude.offline._fitting import em
 from undelude.offline._fitting.checkpoint import Kept
 from undelude.offline._fitting.parameters import Parameters
+from undelude.offline._fitting.selection import Candidate, Tried, count_reached
 from undelude.offline._fitting.sharing import Sharing
 from undelude.offline._fitting.start import spread_seeds
 from undelude.offline._model import statistics as stats
@@ -203,3 +204,29 @@ def as_tables(plan: Layout, parameters: Parameters, demos: Demos) -> dict[str, A
             )
         tables[factor.field] = value
     return tables
+
+
+def candidates_of(plan: Layout, latent: Latent, runs: Runs, train: Demos, test: Demos | None) -> list[Tried]:
+    """Return a candidate for each number of values."""
+    counts = sorted(set(runs.K.tolist()))
+    parameters = runs.pick([runs.best(k) for k in counts])
+    totals = log_likelihoods(plan, parameters, train).sum(0)
+    held_out = [None] * len(counts) if test is None else log_likelihoods(plan, parameters, test).T
+    tried = []
+    for k, total, scores in zip(counts, totals.tolist(), held_out, strict=True):
+        own = k == runs.K
+        objectives = np.sort(runs.objective[own])[::-1]
+        size = plan.num_parameters(k, markov=isinstance(latent, Markov))
+        candidate = Candidate(
+            latent=type(latent).__name__,
+            K=k,
+            log_likelihood=total,
+            held_out=None if scores is None else float(scores.mean()),
+            behind=None,
+            bic=size * np.log(train.num_episodes) - 2 * total,
+            starts=tuple(objectives.tolist()),
+            reached_best=count_reached(objectives, train.num_episodes),
+            num_unconverged=int((~runs.converged[own]).sum()),
+        )
+        tried.append((candidate, scores))
+    return tried

@@ -8,7 +8,7 @@ from typing import Any
 from undelude._files import read_json, write_atomically
 from undelude.offline._diagnosing.cloned import Cloned
 from undelude.offline._diagnosing.diagnose import Diagnosis
-from undelude.offline._fitting.fit import Fit
+from undelude.offline._fitting.result import Fit
 from undelude.offline._saving.as_json import from_json, to_json
 from undelude.offline._saving.fit_files import FIT, load
 

@@ -19,8 +19,8 @@ from safetensors.numpy import save as save_safetensors
 from undelude._files import read_bytes, read_json, write_atomically
 from undelude.offline._data.columns import Column
 from undelude.offline._data.demos import Demos
-from undelude.offline._fitting.fit import Fit
 from undelude.offline._fitting.parameters import Parameters
+from undelude.offline._fitting.result import Fit
 from undelude.offline._model.mechanisms import Factor, Table
 from undelude.offline._model.process import induced_process
 from undelude.offline._model.spec import LatentSpec, Layout, layout
