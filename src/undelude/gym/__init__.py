@@ -11,7 +11,8 @@ from undelude._versions import installing
 from undelude.gym._host.cues import AbstractCue, WarmerColder
 from undelude.gym._host.hiding import HideKeys
 from undelude.gym.callbacks import callback
-from undelude.gym.functional_world import FunctionalWorld, from_gymnax
+from undelude.gym.functional_world import FunctionalWorld
+from undelude.gym.gymnax_world import from_gymnax
 from undelude.gym.host_world import HostWorld
 from undelude.gym.keyboard import KeyboardExpert
 from undelude.gym.minari_files import from_minari, to_minari
