@@ -13,8 +13,8 @@ import torch
 from imitation.algorithms.bc import BC
 from imitation.util import logger
 from stable_baselines3.common.policies import ActorCriticPolicy
-from suite_peers import features, kept
 from suite_ppo import action_space, observation_space, predicted, read
+from suite_shared import features, kept
 
 import undelude as ud
 

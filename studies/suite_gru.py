@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import torch
-from suite_peers import features, kept, size
+from suite_shared import features, kept, size
 from torch import nn
 
 import undelude as ud

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
-from suite_peers import features, kept, size
+from suite_shared import features, kept, size
 
 import undelude as ud
 from undelude._distributions import Block, Reals, Spec, Symbols

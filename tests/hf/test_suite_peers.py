@@ -29,7 +29,7 @@ def symbol_and_numbers():
 
 
 def test_values_as_vectors():
-    from suite_peers import features, size
+    from suite_shared import features, size
 
     assert features(Symbols(3), np.array([2, 0, 3, -1])).tolist() == [[0, 0, 1], [1, 0, 0], [0, 0, 0], [0, 0, 0]]
     assert features(Block(2, 3), np.array([[[0, 2]]])).tolist() == [[[1, 0, 0, 0, 0, 1]]]
@@ -103,14 +103,15 @@ def fake(monkeypatch):
 
 def test_training_is_kept_and_goes_on(fake):
     import suite_peers
+    import suite_shared
 
     for _ in range(2):
         for name in ("frog-v1", "bandit-v1"):
             suite_peers.train("fake", find_task(name), 7, few=True)
     assert [each[1:] for each in fake.trained] == [("undelude/frog-v1", 7, True), ("undelude/bandit-v1", 7, True)]
-    assert suite_peers.kept("fake", "undelude/frog-v1") == {"weights": 3}
+    assert suite_shared.kept("fake", "undelude/frog-v1") == {"weights": 3}
     with pytest.raises(FileNotFoundError):
-        suite_peers.kept("fake", "undelude/bandit-v1")
+        suite_shared.kept("fake", "undelude/bandit-v1")
     log = json.loads(Path("runs/peers/fake/training.json").read_text())
     assert log["bandit-v1"]["declines"] == "it has two hands."
     assert suite_peers.about("fake").startswith("A peer. One recipe for all tasks; in all 0.5 million rounds of")
