@@ -115,6 +115,7 @@ def test_fields_that_change_what_is_measured_are_refused_before_the_question(
             ["measure", "--endpoint", "http://localhost:1", "--model", "m", "--chat-template-kwargs", "{}"],
             "--chat-template-kwargs is for a local model",
         ),
+        (["measure", "src", "--max-calls", "9"], "--max-calls is for the calls to a server"),
         (["measure", "src", "--extra-body", "{}"], "--extra-body is for the requests to a server"),
     ],
 )

@@ -164,6 +164,24 @@ def test_the_certificate_of_a_served_exact_agent(deluded: ExactModel) -> None:
     assert report.action_kl_do == pytest.approx(exact.action_kl_do, abs=5 * exact.action_kl_do_se)
 
 
+def test_a_word_is_what_utterances_go_on_with() -> None:
+    """By token too, a deluded model that is asked once a turn is at distance 0 from the exact deluded agent.
+
+    Two dishes begin with one word. Their replies do not depend on the names, so that a menu of letters is their model.
+    """
+    dishes = ("soup", "fish soup", "fish tacos")
+    model = ExactModel(MenuDialogue(dishes=("a", "b", "c"), num_turns=2).process, "see", "?")
+    model.dishes = dishes
+    process = ud.tasks.menu(dishes, num_turns=2, granularity="token")
+    with ChatServer(model, tokenize=str) as server:
+        agent = served_agent(process, endpoint=server.endpoint, model="tiny", max_calls=200)
+        report = ud.certify(process, agent, key=jax.random.key(0), num_episodes=64, baselines=False)
+        assert len(server.requests) <= 1 + 9 + 1  # The opening, and 3 dishes by 3 replies; once the abilities.
+    assert report.verdict == "deluded"
+    assert report.action_kl_see == pytest.approx(0, abs=1e-5)
+    assert report.action_kl_do > 10 * report.action_kl_do_se
+
+
 # Budgets and records ----------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, NamedTuple
 import tyro
 
 from undelude._cli.errors import UsageError, check_seed
+from undelude._cli.server_options import Server
 from undelude._named_tasks import check_task_name
 from undelude._runs import layout
 from undelude._runs.config import SECONDS_BETWEEN, Config, Number, Text, WholeNumber, check_config
@@ -251,8 +252,7 @@ class Measure:
     """A local model of Hugging Face, with its tokenizer; needs the extra [hf]."""
     endpoint: Annotated[Text, tyro.conf.arg(metavar="URL")] = None
     """The address of an OpenAI-compatible server, such as http://localhost:8000/v1."""
-    model: Annotated[Text, tyro.conf.arg(metavar="NAME")] = None
-    """With --endpoint: the name of the model there."""
+    server: Annotated[Server, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Server)
     dishes: str = "tacos, soup, cheeseburgers, lasagne, pizza"
     """The dishes of the game. Names that begin with different letters need the fewest calls."""
     prompt: Annotated[Text, tyro.conf.arg(metavar="TEXT")] = None
@@ -263,28 +263,14 @@ class Measure:
     """Number of conversations, over which standard errors are computed."""
     num_turns: int = 3
     """Number of guesses in a conversation. Delusion shows most in the first."""
-    samples: int = 10
-    """Samples of each answer, if the server gives no log-probabilities."""
     seed: int = 0
     """Seed of the conversations."""
-    max_calls: WholeNumber = None
-    """With --endpoint: the most calls to make; by default, as many as it takes."""
-    num_workers: int = 8
-    """With --endpoint: calls at the same time."""
-    api_key_variable: str = "OPENAI_API_KEY"
-    """With --endpoint: the environment variable that has the API key, if there is one."""
-    record: Annotated[Text, tyro.conf.arg(metavar="FILE")] = None
-    """With --endpoint: a file that keeps every answer. The same command continues from there."""
-    extra_body: Annotated[Text, tyro.conf.arg(metavar="JSON")] = None
-    """With --endpoint: further fields of every request, such as '{"top_k": -1}'."""
     chat_template_kwargs: Annotated[Text, tyro.conf.arg(metavar="JSON")] = None
     """With FOLDER: arguments of its chat template, such as '{"enable_thinking": false}'."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="PAGE")] = None
     """A page to write, .html, or the data, .json."""
     json: bool = False
     """Print the report as JSON to stdout, and everything else to stderr."""
-    yes: bool = False
-    """Make the calls without asking first."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -297,13 +283,16 @@ class Measure:
             raise UsageError(
                 "name a model: either the FOLDER of a local one, or --endpoint and --model of a served one."
             )
-        if (self.endpoint is None) != (self.model is None):
+        if (self.endpoint is None) != (self.server.model is None):
             raise UsageError("--endpoint and --model belong together: the address of the server, and the model's name.")
-        if self.folder is not None and self.extra_body is not None:
+        if self.folder is not None and self.server.extra_body is not None:
             raise UsageError(
                 "--extra-body is for the requests to a server, and FOLDER is a local model; arguments of its template "
                 "are --chat-template-kwargs."
             )
+        calls = {*self.server.given(Server())} - {"--samples", "--yes"}
+        if self.folder is not None and calls:
+            raise UsageError(f"{min(calls)} is for the calls to a server, and FOLDER is a local model: leave it out.")
         if self.endpoint is not None and self.chat_template_kwargs is not None:
             raise UsageError(
                 "--chat-template-kwargs is for a local model. A server takes them, if it does, by --extra-body "
@@ -316,14 +305,11 @@ class Measure:
             raise UsageError(f"--endpoint must be an address such as http://localhost:8000/v1, not {self.endpoint!r}.")
         if len(set(self.names)) < max(2, len(self.names)) or "" in self.names:
             raise UsageError(f"--dishes must be two or more different names with commas between, not {self.dishes!r}.")
-        for name in ("num_conversations", "num_turns", "samples", "num_workers"):
-            least = 2 if name in ("num_conversations", "samples") else 1
-            if getattr(self, name) < least:
-                flag = f"--{name.replace('_', '-')}"
-                raise UsageError(f"{flag} must be at least {least}, not {getattr(self, name)}.")
+        for name, least in (("num_conversations", 2), ("num_turns", 1)):
+            if (number := getattr(self, name)) < least:
+                raise UsageError(f"--{name.replace('_', '-')} must be at least {least}, not {number}.")
         check_seed(self.seed)
-        if self.record is not None and (Path(self.record).is_dir() or not Path(self.record).parent.is_dir()):
-            raise UsageError(f"--record must name a file in a directory that exists, not {self.record}.")
+        self.server.check()
         if self.out is not None and (self.out.suffix not in (".html", ".json") or not self.out.parent.is_dir()):
             raise UsageError(f"--out must name a .html or .json file in a directory that exists, not {self.out}.")
 

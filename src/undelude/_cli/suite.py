@@ -17,6 +17,7 @@ from undelude._cli.errors import CommandError, ExitCode, UsageError
 from undelude._cli.interrupts import Interrupts
 from undelude._cli.options import Call
 from undelude._cli.suite_options import ListSuite, RunSuite, Suite, TrainSuite, WriteTable, chosen
+from undelude._cli.suite_served import served_contestant
 from undelude._suite import aggregate
 from undelude._suite.contestants import Contestant, check_source, contestants
 from undelude._suite.definitions import digest
@@ -70,9 +71,13 @@ def _list(options: ListSuite) -> ExitCode:
 
 def _run(options: RunSuite) -> ExitCode:
     try:
-        check_source(options.agent)
-        backend.configure(batch_size=1)
-        agents = contestants(options.agent, num_tasks=len(chosen(options.tasks)))
+        if options.is_served:
+            backend.configure(batch_size=1)
+            agents = [served_contestant(options)]
+        else:
+            check_source(options.agent)
+            backend.configure(batch_size=1)
+            agents = contestants(options.agent, num_tasks=len(chosen(options.tasks)))
     except UnknownNameError:
         raise
     except (ValueError, FileNotFoundError) as error:

@@ -11,6 +11,7 @@ from typing import Annotated
 import tyro
 
 from undelude._cli.errors import UsageError, check_seed
+from undelude._cli.server_options import Server
 from undelude._runs.config import AgentName, Number, TeachingName, Text, WholeNumber
 from undelude._versioned_tasks import SUITE, VersionedTask, find_task
 
@@ -37,9 +38,9 @@ class RunSuite:
     """
 
     agent: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="AGENT")]
-    """exact:do, exact:see or exact:committed; a folder of undelude suite train; or your own package.module:agent, a
+    """exact:do, exact:see or exact:committed; a folder of undelude suite train; your own package.module:agent, a
     function that returns your agent for a process (and the id of the task, if it takes two arguments), or None for a
-    task that it does not play."""
+    task that it does not play; or the address of a server of a language model, which plays the dialogues."""
     out: Annotated[Text, tyro.conf.arg(metavar="FILE")] = None
     """The JSON file of results; results/NAME.json by default. With several seeds, results/NAME-seed-N.json for each."""
     name: Text = None
@@ -51,24 +52,30 @@ class RunSuite:
     tasks: Tasks = ()
     """Only these tasks, such as bandit-v1. The others are then missing from the leaderboard."""
     num_episodes: WholeNumber = None
-    """A trial with another number of episodes than the tasks' own; a leaderboard refuses it."""
+    """A trial with another number of episodes than the tasks' own; a leaderboard shows it with --trials alone."""
     resume: bool = False
     """Go on with a file that an interrupted run has left."""
+    server: Annotated[Server, tyro.conf.arg(name="")] = dataclasses.field(default_factory=lambda: Server(samples=20))
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the agent is a language model behind a server."""
+        return self.agent.startswith(("http://", "https://"))
 
     def check(self) -> None:
         """Raise if the options cannot be right."""
         check_tasks(self.tasks)
+        self.server.check()
+        if self.is_served and self.server.model is None:
+            raise UsageError(f"{self.agent} is the address of a server: name the model there with --model.")
+        if not self.is_served and (given := self.server.given(Server(samples=20))):
+            raise UsageError(f"{given[0]} is for a served model, and {self.agent} is none: leave it out.")
         if self.num_episodes is not None and self.num_episodes < 2:
             raise UsageError(f"--num-episodes must be at least 2, for a standard error, not {self.num_episodes}.")
         if self.seed is not None:
             check_seed(self.seed)
         if self.name is not None and not 1 <= len(self.name.strip()) <= 80:
             raise UsageError(f"--name must have 1 to 80 characters, not {len(self.name.strip())}.")
-        if self.agent.startswith(("http://", "https://")):
-            raise UsageError(
-                f"{self.agent} is an address: the suite gives an agent the symbols of a task, and a served model reads "
-                f"text. Measure it in the dialogue of menu-v1: undelude measure --endpoint {self.agent} --model NAME"
-            )
 
     def file_of(self, name: str, seed: int | None, *, several: bool) -> Path:
         """Return the file of the results of one seed."""

@@ -1,7 +1,7 @@
 """Language models as agents of a menu, for `ud.rollout` and `ud.certify`."""
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +13,7 @@ from undelude._process.process import InteractionProcess
 from undelude.hf._measuring.estimates import Answers
 from undelude.hf._measuring.speakers import Interrupted, Request, Speaker
 from undelude.hf._menu.menu_dialogue import MenuDialogue
+from undelude.tasks.menu import GOODBYE
 
 
 def local_agent(
@@ -30,7 +31,7 @@ def local_agent(
     its own, in marked words, and one that is marked see in plain words; otherwise it reads all of them in plain words.
 
     Args:
-        process: from `ud.tasks.menu`, by turn; or a `MenuDialogue`, to choose the prompt.
+        process: from `ud.tasks.menu`, by turn if the model has do-tokens; or a `MenuDialogue`, to choose the prompt.
         model: a causal language model.
         tokenizer: of the model, with a chat template.
         granularity: of the marks; by default, as the model was taught, and `"turn"` if it does not say.
@@ -44,7 +45,7 @@ def local_agent(
     from undelude.hf._measuring.local import LocalSpeaker  # Needs PyTorch.
 
     options = {"granularity": granularity, "chat_template_kwargs": chat_template_kwargs}
-    return _agent(process, LocalSpeaker(model, tokenizer, num_samples=1, **options))
+    return speaking(process, LocalSpeaker(model, tokenizer, num_samples=1, **options))
 
 
 def served_agent(
@@ -63,7 +64,7 @@ def served_agent(
     zero; the KL of a certificate is then too large by about `(K - 1) / (2 num_samples)` nats.
 
     Args:
-        process: from `ud.tasks.menu`, by turn; or a `MenuDialogue`, to choose the prompt.
+        process: from `ud.tasks.menu`; or a `MenuDialogue`, to choose the prompt.
         endpoint: the address of the server.
         model: its name there.
         max_calls: the most calls to make. B episodes of T rounds take at most `B (T + 1)` predictions.
@@ -79,38 +80,82 @@ def served_agent(
 
     speaker = ServedSpeaker(endpoint, model, num_samples=num_samples, **client)
     speaker.client.max_calls = max_calls
-    return _agent(process, speaker)
+    return speaking(process, speaker)
 
 
-def _agent(process: InteractionProcess | MenuDialogue, speaker: Speaker) -> HostAgent:
-    """Return a speaker as an agent of a menu. An utterance that is marked do has itself as the author."""
+class Conversation(NamedTuple):
+    """One episode as a language model reads it.
+
+    Attributes:
+        messages: the turns that are over.
+        said: the words of the turn that is being said, as numbers.
+        probs: `[K]`, the probabilities of the utterances of this turn; None before the model is asked.
+        is_over: whether the customer has said goodbye: the model is not asked again.
+    """
+
+    messages: tuple[dict[str, Any], ...]
+    said: tuple[int, ...] = ()
+    probs: Float[np.ndarray, " K"] | None = None
+    is_over: bool = False
+
+
+def speaking(process: InteractionProcess | MenuDialogue, speaker: Speaker) -> HostAgent:
+    """Return a speaker as an agent of a menu. An utterance that is marked do has itself as the author.
+
+    By token, the probability of a word is that of the utterances that go on with it, of all that begin as this one did.
+    """
     dialogue = process if isinstance(process, MenuDialogue) else MenuDialogue(process)
-    if not dialogue.by_turn:
-        raise ValueError('a language model says whole utterances: make the menu with granularity="turn".')
+    if speaker.reads_authors and not dialogue.by_turn:
+        raise ValueError('a model with marked words marks whole utterances: make the menu with granularity="turn".')
+    dishes = [tuple(dialogue.symbols(dish)) for dish in range(len(dialogue.dishes))]
 
-    def reset(num_episodes: int) -> list[list[dict[str, Any]]]:
-        return [dialogue.opening(dialogue.prompt) for _ in range(num_episodes)]
+    def reset(num_episodes: int) -> list[Conversation]:
+        return [Conversation(tuple(dialogue.opening(dialogue.prompt))) for _ in range(num_episodes)]
 
-    def predict_marked(
-        m: list[list[dict[str, Any]]], a: Any, o: Any, intervened: Any
-    ) -> tuple[Any, list[list[dict[str, Any]]]]:
+    def hear(m: Conversation, words: Any, reply: Any, done: Any) -> Conversation:
+        said = (*m.said, *np.atleast_1d(words).tolist())
+        if m.is_over or int(reply) >= GOODBYE:  # Nobody reads its predictions from here.
+            return Conversation(m.messages, probs=np.full(len(dishes), 1 / len(dishes)), is_over=True)
+        if said not in dishes and any(dish[: len(said)] == said for dish in dishes):
+            return m._replace(said=said)
+        heard = np.full(len(said), reply)  # The reply to a turn is that to its last word.
+        actions, replies = (np.array([said]), heard[:1]) if dialogue.by_turn else (np.array(said), heard)
+        turn = dialogue.decode(actions, replies, author="self" if done else "expert")[1:]
+        return Conversation((*m.messages, *turn))
+
+    def predict_marked(m: list[Conversation], a: Any, o: Any, intervened: Any) -> tuple[Any, list[Conversation]]:
         if a is not None:
-            m = [
-                before + dialogue.decode(words[None], reply[None], author="self" if done else "expert")[1:]
-                for before, words, reply, done in zip(m, np.asarray(a), np.asarray(o), intervened, strict=True)
-            ]
-        requests = [Request(tuple(messages), tuple(dialogue.utterances)) for messages in m]
+            m = [hear(*row) for row in zip(m, np.asarray(a), np.asarray(o), intervened, strict=True)]
+        asked = [i for i, x in enumerate(m) if x.probs is None]
+        requests = [Request(m[i].messages, tuple(dialogue.utterances)) for i in asked]
         try:
             answers = speaker.answer(requests)
         except Interrupted as interrupted:
             raise interrupted.__cause__ or interrupted from None
-        return _distribution(dialogue, np.stack([_probabilities(x) for x in answers])), m
+        for i, answer in zip(asked, answers, strict=True):
+            m[i] = m[i]._replace(probs=_probabilities(answer))
+        probs = np.stack([x.probs for x in m if x.probs is not None])
+        if dialogue.by_turn:
+            return _distribution(dialogue, probs), m
+        return np.stack([_next_word(dialogue, dishes, x.said, p) for x, p in zip(m, probs, strict=True)]), m
 
-    def predict(m: list[list[dict[str, Any]]], a: Any, o: Any) -> tuple[Any, list[list[dict[str, Any]]]]:
+    def predict(m: list[Conversation], a: Any, o: Any) -> tuple[Any, list[Conversation]]:
         return predict_marked(m, a, o, np.ones(len(m), bool))
 
     # Without marked words it cannot tell its own words from those of others.
     return HostAgent(reset, predict_marked, told_marks=True) if speaker.reads_authors else HostAgent(reset, predict)
+
+
+def _next_word(
+    dialogue: MenuDialogue, dishes: Sequence[tuple[int, ...]], said: tuple[int, ...], probs: Float[np.ndarray, " K"]
+) -> Float[np.ndarray, " words"]:
+    """Return the probabilities of the next word, given those of whole utterances and the words that are said."""
+    n = len(said)
+    found = np.zeros(dialogue.process.action_spec.n)  # pyright: ignore[reportAttributeAccessIssue]
+    for dish, p in zip(dishes, probs, strict=True):
+        if dish[:n] == said:
+            found[dish[n]] += p
+    return found / found.sum()
 
 
 def _probabilities(answers: Answers) -> Float[np.ndarray, " K"]:

@@ -1,0 +1,72 @@
+"""`undelude suite run` of a language model behind a server on loopback."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hf.chat_server import ChatServer
+from hf.exact_model import ExactModel
+from undelude._cli import main
+from undelude._suite.results import read_result
+from undelude._versioned_tasks import find_task
+from undelude.hf import MenuDialogue
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ChatServer]:
+    """The exact deluded agent of menu-v1, on a menu of letters, whose replies have the same distribution."""
+    letters = MenuDialogue(dishes=("a", "b", "c", "d", "e"), num_turns=20)
+    model = ExactModel(letters.process, "see", letters.probe)
+    model.dishes = find_task("menu-v1").make().task.dishes
+    with ChatServer(model, tokenize=str) as server:
+        yield server
+
+
+def suite(server: ChatServer, *more: str) -> list[str]:
+    return ["suite", "run", server.endpoint, "--model", "tiny", "--num-episodes", "8", *more]
+
+
+def test_a_served_model_plays_the_dialogues(server: ChatServer, tmp_path: Path) -> None:
+    """The exact deluded agent, asked once a turn, is at distance 0 from itself by utterances and by words.
+
+    The result has no address.
+    """
+    out = tmp_path / "tiny.json"
+    tasks = ("menu-v1", "menu_by_token-v1", "frog-v1")
+    assert main(suite(server, "--tasks", *tasks, "--yes", "--out", str(out))) == 0
+    assert "127.0.0.1" not in out.read_text()
+    found = read_result(out)
+    assert (found.agent, found.source) == ("tiny", "served:tiny")
+    for name in ("undelude/menu-v1", "undelude/menu_by_token-v1"):
+        assert found.tasks[name].score("action_kl_see").value == pytest.approx(0, abs=1e-5)
+        assert found.tasks[name].score("action_kl_do").value > 0.05
+    assert found.tasks["undelude/frog-v1"].status == "not played"
+    assert "asked in words" in str(found.tasks["undelude/frog-v1"].why)
+
+
+def test_no_call_without_agreement(server: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Eight episodes of 20 turns, played twice, with a prediction before each turn and after the last: 336 answers."""
+    before = len(server.requests)
+    assert main(suite(server, "--tasks", "menu-v1", "--out", str(tmp_path / "x.json"))) == 2
+    assert "up to 337 calls" in capsys.readouterr().err
+    assert main(suite(server, "--tasks", "menu-v1", "--max-calls", "300", "--yes")) == 2
+    assert "--max-calls is 300, and measuring takes up to 337" in capsys.readouterr().err
+    assert len(server.requests) == before
+    assert not (tmp_path / "x.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["http://127.0.0.1:9/v1"], "name the model there with --model"),
+        (["exact:do", "--max-calls", "9"], "--max-calls is for a served model, and exact:do is none"),
+        (["exact:do", "--yes"], "--yes is for a served model"),
+        (["http://127.0.0.1:9/v1", "--model", "m", "--tasks", "frog-v1", "--yes"], "no task of --tasks is one"),
+        (["http://127.0.0.1:9/v1", "--model", "m", "--extra-body", json.dumps({"seed": 1})], "seed cannot be given"),
+    ],
+)
+def test_wrong_usage(wrong: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
+    assert main(["suite", "run", *wrong]) in (1, 2)
+    assert message in capsys.readouterr().err
