@@ -48,7 +48,10 @@ LEFT_OUT = {
 }
 WORLDS = [(p, a) for p in PROCESSES for a in AGENTS if a not in LEFT_OUT.get(p, ())]
 # Pairs for `make test-all`: the same agent on the bandit, and another one on the same process, are in `make test`.
-REST = {"opening": {"thompson", "lstm", "predictor"}, "arm": {"thompson", "linear", "markov"}}
+REST = {
+    "opening": {"thompson", "lstm", "predictor", "transformer"},
+    "arm": {"thompson", "linear", "markov", "exact_do"},
+}
 PARAMS = [pytest.param((p, a), marks=[pytest.mark.slow] * (a in REST.get(p, ()))) for p, a in WORLDS]
 
 
@@ -388,10 +391,10 @@ def test_attention_in_blocks(window, monkeypatch):
     layer = Attention(8, 2, window, key=jax.random.key(0))
     layer = eqx.tree_at(lambda x: x.nothing, layer, jnp.array([0.5, -1.0]))
     xs = jax.random.normal(jax.random.key(1), (150, 8))
-    np.testing.assert_allclose(layer.parallel(xs), attention_by_hand(layer, xs), atol=2e-5)
+    np.testing.assert_allclose(eqx.filter_jit(layer.parallel)(xs), attention_by_hand(layer, xs), atol=2e-5)
 
     def gradient(layer, xs):
-        return jax.grad(lambda both: (both[0].parallel(both[1]) ** 2).sum())((layer, xs))
+        return jax.jit(jax.grad(lambda both: (both[0].parallel(both[1]) ** 2).sum()))((layer, xs))
 
     blocks = gradient(layer, xs)
     monkeypatch.setattr(transformer, "BLOCK", 200)

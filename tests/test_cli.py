@@ -258,6 +258,7 @@ def test_report_prints_the_path(run: Path, capsys: pytest.CaptureFixture) -> Non
     assert (run / "report.html").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_factual_agent_sees_its_actions(folder: Path, tmp_path: Path) -> None:
     run = train(tmp_path / "run", teaching="factual", steps=2)
     agent = ud.load(run / "agent")
@@ -858,15 +859,23 @@ def test_own_agent_has_certificate_and_page(
 
 # Their episodes are long, or their tables large; `make test-all` plays them.
 LARGE = {"taxi", "cliff_walking", "leduc", "frozen_lake"}
+# One of each kind of action.
+REWARDED = {"bandit", "menu", "arm"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(x, marks=[pytest.mark.slow] * (x in LARGE)) for x in registry.TASKS])
-def test_named_task_matches_list_and_rewards_its_expert(name: str) -> None:
+def test_named_task_matches_list(name: str) -> None:
     task, process = registry.TASKS[name], registry.make(name)
     sizes = (process.num_thetas, process.num_rounds)
     symbols = tuple(map(size_of, process.specs))
     assert (*sizes, *symbols) == (task.num_thetas, task.num_rounds, task.num_actions, task.num_observations)
 
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(x, marks=[pytest.mark.slow] * (x not in REWARDED)) for x in registry.TASKS]
+)
+def test_named_task_rewards_its_expert(name: str) -> None:
+    process = registry.make(name)
     T, spec = process.num_rounds, process.action_spec
     match spec:
         case Reals():

@@ -172,6 +172,7 @@ def test_exact_answers_are_those_of_the_simulator_in_python():
     assert report.verdict == "deluded"
 
 
+@pytest.mark.slow
 def test_inspector_records_a_compiled_world():
     world = lake(num_rounds=3)
     inspection = HostInspection(world)

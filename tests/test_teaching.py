@@ -205,7 +205,7 @@ def test_no_gradient_through_samples(target, monkeypatch):
     If the stop-gradient is removed, the two differ."""
     process, teaching, key = arm(), ud.Counterfactual(target=target), jax.random.key(3)
     agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
-    episodes = collect(process, agent, teaching, key)
+    episodes = jax.jit(lambda key: collect(process, agent, teaching, key))(key)
     predictions_alone = gradient(process, agent, teaching, key, episodes)
     whole_graph = gradient(process, agent, teaching, key)
     for have, want in zip(whole_graph, predictions_alone, strict=True):

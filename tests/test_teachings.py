@@ -541,9 +541,7 @@ def test_misspelt_behaviour(no_type_checks):
 
 def test_behaviour_must_read_the_expert(process):
     """A behaviour that knows only do cannot read the expert's actions, which are marked see."""
-    taught = ud.teach(
-        process, ud.LSTMAgent(process, 4, key=jax.random.key(0)), ud.Counterfactual(), key=jax.random.key(1), steps=1
-    ).agent
+    taught = with_reading(ud.LSTMAgent(process, 4, key=jax.random.key(0)), ud.Counterfactual().reading)
     with pytest.raises(ValueError, match="see"):
         collect(process, taught, ud.Teaching(expert_share=0.5, behaviour=taught), jax.random.key(0))
 
