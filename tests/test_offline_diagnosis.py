@@ -22,6 +22,7 @@ from undelude.offline import (
     diagnose,
     fit,
 )
+from undelude.offline._diagnosing import profile
 from undelude.offline._diagnosing.diagnose import _verdict, _views, stuck
 from undelude.offline._diagnosing.likelihood import Likelihood
 from undelude.offline._diagnosing.manski import manski
@@ -42,14 +43,17 @@ def demonstrations(process: ud.InteractionProcess, num_episodes: int, seed: int 
 
 def diagnosed(process: ud.InteractionProcess, num_episodes: int, K: int) -> tuple[Fit, Demos, Diagnosis]:
     demos = demonstrations(process, num_episodes)
-    found = fit(demos, LatentSpec(Episode(K)), key=jax.random.key(1), starts=8, select="bic")
+    found = fit(demos, LatentSpec(Episode(K)), key=jax.random.key(1), starts=4, select="bic")
     return found, demos, diagnose(found, demos, passive=False, structure=False)
 
 
 @pytest.fixture(scope="module")
 def long() -> tuple[Fit, Demos, Diagnosis]:
-    """A bandit with three arms, logged for ten rounds."""
-    return diagnosed(ud.tasks.bandit(num_arms=3, num_rounds=10), 500, 3)
+    """A bandit with three arms, logged for ten rounds; where the likelihood has one maximum, a short search finds it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(profile, "POLISH", 40)
+        patch.setattr(profile, "CLIMB", 30)
+        return diagnosed(ud.tasks.bandit(num_arms=3, num_rounds=10), 500, 3)
 
 
 @pytest.fixture(scope="module")

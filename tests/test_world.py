@@ -190,7 +190,7 @@ def test_plans_end_with_the_episode(hazard):
     """Expectimax earns nothing after the end, as in the process that is absorbed without reward."""
     absorbed = process(Absorbed())
     plans = [ud.PlanningAgent(p, depth=3) for p in (hazard, absorbed)]
-    values = [plan.values(plan.init(num_rounds=T)) for plan in plans]
+    values = [jax.jit(lambda plan: plan.values(plan.init(num_rounds=T)))(plan) for plan in plans]
     np.testing.assert_allclose(*values, atol=1e-5)
 
 
