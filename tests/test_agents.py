@@ -456,7 +456,9 @@ def test_bad_sizes_are_refused():
         ud.GRUAgent(ud.tasks.bandit(), num_components=3, key=jax.random.key(0))
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru", "linear", "transformer", "markov"])
+@pytest.mark.parametrize(
+    "name", ["lstm", "markov", *(pytest.param(x, marks=pytest.mark.slow) for x in ("gru", "linear", "transformer"))]
+)
 def test_mixture_has_as_many_components_as_asked_for(name):
     """By default, as many as theta has values, but from 4 to 16; the mixture of the loaded agent has the same."""
     build = ARCHITECTURES[name].load()

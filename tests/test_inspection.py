@@ -469,6 +469,7 @@ def test_what_cannot_be_shown_is_refused(bandit):
     assert EXACT == ("marked", "do", "see", "told")
 
 
+@pytest.mark.slow
 def test_given_parts_are_read_along():
     """The grid shows the agent its cell, which is given: an episode is that of the rollout, and so is its belief."""
     grid = ud.tasks.grid(num_rounds=6)
