@@ -49,7 +49,7 @@ def diagnosed(process: ud.InteractionProcess, num_episodes: int, K: int) -> tupl
 
 @pytest.fixture(scope="module")
 def long() -> tuple[Fit, Demos, Diagnosis]:
-    """A bandit with three arms, logged for ten rounds; where the likelihood has one maximum, a short search finds it."""
+    """A bandit with three arms, logged for ten rounds. Its likelihood has one maximum, which a short search finds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(profile, "POLISH", 40)
         patch.setattr(profile, "CLIMB", 30)
