@@ -98,6 +98,12 @@ def _count(event: str, duration: float, **_: object) -> None:
 jax.monitoring.register_event_duration_secs_listener(_count)
 
 
+@pytest.fixture(scope="session")
+def all_compilations() -> Callable[[], int]:
+    """A function that says how many programs XLA has compiled."""
+    return lambda: _compilations
+
+
 @pytest.fixture
 def compilations() -> Callable[[], int]:
     """A function that says how many programs XLA compiled since it was called last."""

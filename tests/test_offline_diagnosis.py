@@ -118,11 +118,11 @@ def test_all_starts_agree_where_nothing_is_identified(single: tuple[Fit, Demos, 
 
 def test_kruskals_condition_needs_three_rounds() -> None:
     sums = []
-    for T in (1, 2, 3):
+    for T in (2, 3):
         demos = demonstrations(ud.tasks.bandit(num_arms=3, num_rounds=T), 400)
         found = fit(demos, LatentSpec(Episode(3)), key=jax.random.key(1), starts=2, select="bic")
         sums.append(kruskal(found, demos))
-    assert [total >= needed for total, needed in sums] == [False, False, True]
+    assert [total >= needed for total, needed in sums] == [False, True]
 
 
 def test_kruskals_condition_for_a_theta_that_changes() -> None:
@@ -248,7 +248,7 @@ def test_a_model_that_contains_the_fit_is_not_less_likely() -> None:
     spec = LatentSpec(Episode(2), Table(given=["demonstrator"]), reward="paid")
     declared = refit(demos, spec, Episode(2), key=jax.random.key(0), starts=8)
     for latent in (Markov(2), Episode(3)):
-        for seed in range(4):
+        for seed in range(2):
             key = jax.random.key(seed)
             found = refit(demos, spec, latent, key=key, starts=1, contains=declared)
             assert found.log_likelihood > declared.log_likelihood - 1.0

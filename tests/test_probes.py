@@ -49,6 +49,7 @@ def test_1_one_distribution():
     near(agent.f_O(m).probs, [0.3, 0.7])
 
 
+@pytest.mark.slow
 def test_2_read_the_opening():
     """Theta is shown at once: the fully observable case of Section 2, in which the agent is the expert."""
     agent = taught(opening())
