@@ -421,6 +421,7 @@ def test_policy_in_python_plays_a_rollout(with_host, bandit):
     assert asked.expert_action == with_host.play(rewound, actor=TOLD).rounds[-1].action
 
 
+@pytest.mark.slow
 def test_choices_of_a_policy_in_python_are_those_of_a_rollout_however_it_is_played(bandit):
     """Its `act` draws from a generator and changes the memory: at once, step by step, and after a rewind."""
 

@@ -304,7 +304,7 @@ def test_continuous_actions_have_an_episode(tmp_path: Path, sober: Files) -> Non
     episode = example_episode(process, agent, key=jax.random.key(0), num_episodes=8)
     assert np.shape(episode["actions"]) == (process.num_rounds, 1)
     assert episode["policy"] is None
-    data = json.loads(json.dumps(sober | {"episode": episode}))
+    data = json.loads(json.dumps(sober | {"task": process.name, "episode": episode}))
     page = read(write(tmp_path, data, task=process.name))
     assert "One episode, read two ways" in page.text
     assert "agent: probability" not in page.text
