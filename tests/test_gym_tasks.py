@@ -62,7 +62,7 @@ def countdown(*, symbols: bool = True, num_rounds: int = 3) -> ud.InteractionPro
 
 
 # Of each kind of space one; `make test-all` checks the other tasks.
-QUICK = {"bandit", "arm", "kuhn", "doors"}
+QUICK = {"arm", "kuhn", "doors"}
 
 
 @pytest.mark.parametrize("task", [pytest.param(x, marks=[pytest.mark.slow] * (x not in QUICK)) for x in TASKS])

@@ -204,7 +204,11 @@ def gradient_at(process, truth, distribution, *, target="distribution"):
         return float(jnp.abs(jax.jit(jax.grad(loss))(agent).logits_A).max())
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+# Mixtures of the others, beside "dagger per episode".
+MIXTURES = {"mixed", "dagger"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(x, marks=[pytest.mark.slow] * (x in MIXTURES)) for x in SETTINGS])
 def test_limit_minimises_the_loss(process, name):
     """The gradient is 0 at Q(A | do(a), o), Q(A | a, o), the mixed answers, and Remark 17's limits without marks.
 
