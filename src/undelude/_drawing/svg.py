@@ -58,7 +58,7 @@ def to_figure(figure: Figure, name: str, alt: str) -> Svg:
     """Render a figure as an `svg` element for HTML: no prologue, no URL, unique ids, colours by variable."""
     out = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": f"undelude {name}"}):
-        # As `savefig(transparent=True)` does, which draws the figure twice: once for its layout.
+        # `savefig(transparent=True)` writes the same and draws the figure twice, the first time for its layout.
         for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
             patch.set(facecolor="none", edgecolor="none")
         FigureCanvasSVG(figure).print_svg(out)
