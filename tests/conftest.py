@@ -54,13 +54,13 @@ hypothesis.settings.register_profile("fuzz", max_examples=2000, deadline=None, p
 hypothesis.settings.load_profile("same")
 
 
-# Files of about 25 seconds of CPU time or more, the longest first: no worker then begins a long file while the others
+# Files of about 20 seconds of CPU time or more, the longest first: no worker then begins a long file while the others
 # have finished.
 LONG = [
-    "cli", "check_task", "offline_diagnosis", "agents", "certificate", "teaching", "offline_cli", "docs", "world",
-    "teachings", "host_world", "gym_tasks", "film", "crashes", "export", "report", "offline_fit", "entry_points",
-    "paper", "cards", "probes", "inference", "gym_tables", "offline_reach", "offline_interventions", "vector_world",
-    "functional_world",
+    "check_task", "agents", "cli", "certificate", "teaching", "offline_cli", "inspection", "offline_diagnosis",
+    "teachings", "world", "host_world", "crashes", "paper", "film", "docs", "inference", "distributions", "gym_tasks",
+    "offline_fit", "entry_points", "functional_world", "report", "gym_tables", "offline_reach", "host", "causal",
+    "process", "tabular", "policy", "stored",
 ]  # fmt: skip
 
 
@@ -96,6 +96,12 @@ def _count(event: str, duration: float, **_: object) -> None:
 
 
 jax.monitoring.register_event_duration_secs_listener(_count)
+
+
+@pytest.fixture(scope="session")
+def all_compilations() -> Callable[[], int]:
+    """A function that says how many programs XLA has compiled."""
+    return lambda: _compilations
 
 
 @pytest.fixture

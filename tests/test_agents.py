@@ -48,7 +48,10 @@ LEFT_OUT = {
 }
 WORLDS = [(p, a) for p in PROCESSES for a in AGENTS if a not in LEFT_OUT.get(p, ())]
 # Pairs for `make test-all`: the same agent on the bandit, and another one on the same process, are in `make test`.
-REST = {"opening": {"thompson", "lstm", "predictor"}, "arm": {"thompson", "linear", "markov"}}
+REST = {
+    "opening": {"thompson", "lstm", "predictor", "transformer"},
+    "arm": {"thompson", "linear", "markov", "exact_do"},
+}
 PARAMS = [pytest.param((p, a), marks=[pytest.mark.slow] * (a in REST.get(p, ()))) for p, a in WORLDS]
 
 
@@ -388,10 +391,10 @@ def test_attention_in_blocks(window, monkeypatch):
     layer = Attention(8, 2, window, key=jax.random.key(0))
     layer = eqx.tree_at(lambda x: x.nothing, layer, jnp.array([0.5, -1.0]))
     xs = jax.random.normal(jax.random.key(1), (150, 8))
-    np.testing.assert_allclose(layer.parallel(xs), attention_by_hand(layer, xs), atol=2e-5)
+    np.testing.assert_allclose(eqx.filter_jit(layer.parallel)(xs), attention_by_hand(layer, xs), atol=2e-5)
 
     def gradient(layer, xs):
-        return jax.grad(lambda both: (both[0].parallel(both[1]) ** 2).sum())((layer, xs))
+        return jax.jit(jax.grad(lambda both: (both[0].parallel(both[1]) ** 2).sum()))((layer, xs))
 
     blocks = gradient(layer, xs)
     monkeypatch.setattr(transformer, "BLOCK", 200)
@@ -453,7 +456,9 @@ def test_bad_sizes_are_refused():
         ud.GRUAgent(ud.tasks.bandit(), num_components=3, key=jax.random.key(0))
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru", "linear", "transformer", "markov"])
+@pytest.mark.parametrize(
+    "name", ["lstm", "markov", *(pytest.param(x, marks=pytest.mark.slow) for x in ("gru", "linear", "transformer"))]
+)
 def test_mixture_has_as_many_components_as_asked_for(name):
     """By default, as many as theta has values, but from 4 to 16; the mixture of the loaded agent has the same."""
     build = ARCHITECTURES[name].load()

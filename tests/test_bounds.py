@@ -61,7 +61,7 @@ def balke_pearl(p):
 def test_instrument_has_the_bounds_of_balke_and_pearl():
     rng = np.random.default_rng(0)
     beyond_manski = 0
-    for _ in range(40):
+    for _ in range(15):
         model = instrument(rng)
         joint = np.asarray(model.query(("O", "A", "Z")), float)
         p = joint / joint.sum((0, 1))
@@ -288,7 +288,7 @@ def ace_of_balke_and_pearl(p):
 
 def test_the_average_effect_has_the_bounds_of_balke_and_pearl():
     rng = np.random.default_rng(6)
-    for _ in range(40):
+    for _ in range(15):
         model = instrument(rng)
         joint = np.asarray(model.query(("O", "A", "Z")), float)
         low, high = ace_of_balke_and_pearl(joint / joint.sum((0, 1)))

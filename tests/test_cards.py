@@ -143,9 +143,9 @@ def by_all_histories(process, own_actions):
         pytest.param("leduc", "nash", "do", marks=pytest.mark.slow),
         pytest.param("leduc", "random", "see", marks=pytest.mark.slow),
         pytest.param("kuhn", "nash", "see", marks=pytest.mark.slow),
+        pytest.param("kuhn", "random", "see", marks=pytest.mark.slow),
         pytest.param("kuhn", "random", "do", marks=pytest.mark.slow),
         ("kuhn", "nash", "do"),
-        ("kuhn", "random", "see"),
     ],
 )
 def test_exact_players_match_enumeration(game, opponent, own_actions):

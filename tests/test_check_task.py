@@ -3,6 +3,7 @@
 import cProfile
 import json
 import random
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -344,8 +345,8 @@ def lossy(theta, w):
     return ud.Categorical(log_probs=jnp.log(jnp.where(jnp.arange(2) == theta, 0.5, rest)))
 
 
-# Of each kind of task the smallest; `make test-all` checks the others.
-SMALL_TASKS = ("frog", "kuhn")
+# The smallest; tests/test_menu.py checks one with blocks and an early end, and `make test-all` the others.
+SMALL_TASKS = ("frog",)
 
 DEFECTS = {
     "not a number": (lambda: process(Blank()), "task.Q_O samples an observation that is not finite, first in round 4"),
@@ -398,8 +399,11 @@ DEFECTS = {
 }
 
 
-# Each is another form of a defect before it, and is found by the same check.
-FORMS = {"leak in the opening", "no words", "coin", "fixed key in a field", "in a branch", "in a loop", "sampling"}
+# Each is another form of a defect before or after it, and is found by the same check.
+FORMS = {
+    "leak in the opening", "no words", "coin", "fixed key in a field", "in a branch", "in a loop", "in a scan",
+    "sampling", "opening", "transition", "negative", "switch",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("defect", [pytest.param(x, marks=[pytest.mark.slow] * (x in FORMS)) for x in DEFECTS])
@@ -443,9 +447,10 @@ def test_nan_under_some_thetas_is_a_leak():
     [Honest, Knowing, Guarded, *(pytest.param(x, marks=pytest.mark.slow) for x in (Clocked, Generated, Clipped))],
 )
 def test_sound_task_passes(task):
-    """Nor is there a note on its arrays or its random numbers."""
+    """Nor is there a warning, or a note on its arrays or its random numbers."""
     report = ud.check_task(process(task()), num_episodes=8)
     assert "no problems" in str(report)
+    assert report.warning is None
     assert not [note for note in report.notes if note.startswith(("task.", "expert."))]
 
 
@@ -610,9 +615,11 @@ def test_methods_are_checked_under_a_profiler():
     assert len(profiler.getstats()) > 100
 
 
-def test_measurements_on_bandit():
+def test_measurements_on_bandit(monkeypatch):
     """`first_sight` is H(O) - H(O | theta), for an action by the expert of any theta; the gap is that of `certify`."""
     bandit = ud.tasks.bandit()
+    # Without the rewards of other policies, of which the warning of `test_warns_if_imitation_is_the_wrong_goal` comes.
+    monkeypatch.setattr("undelude._certificate.check_task.delusion_gap", partial(ud.delusion_gap, baselines=False))
     report = ud.check_task(bandit)
     # By hand: the arm is the right one with probability 1/5; it pays with probability .75, any other with .25.
     p = 0.2 * 0.75 + 0.8 * 0.25
@@ -662,7 +669,6 @@ class Blind(Clocked):
 @pytest.mark.usefixtures("without_gap")
 def test_notes_observations_without_theta():
     assert "observations did not depend on theta" in str(ud.check_task(process(Blind()), num_episodes=8))
-    assert "observations did not depend on theta" not in str(ud.check_task(process(Clocked()), num_episodes=8))
 
 
 FLAT = """

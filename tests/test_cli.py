@@ -258,6 +258,7 @@ def test_report_prints_the_path(run: Path, capsys: pytest.CaptureFixture) -> Non
     assert (run / "report.html").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_factual_agent_sees_its_actions(folder: Path, tmp_path: Path) -> None:
     run = train(tmp_path / "run", teaching="factual", steps=2)
     agent = ud.load(run / "agent")
@@ -269,6 +270,41 @@ def test_factual_agent_sees_its_actions(folder: Path, tmp_path: Path) -> None:
 # Resuming ---------------------------------------------------------------------------------------------------------
 
 
+def test_ctrl_c_leaves_a_run_that_resumes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """The signal arrives after the second row, as in a terminal."""
+    run, append = folder / "runs" / "stopped", RunDirectory.append_metrics
+
+    def append_and_interrupt(self: RunDirectory, row: dict[str, Any]) -> None:
+        append(self, row)
+        if row["update"] == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell's background jobs ignore it.
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "append_metrics", append_and_interrupt)
+        assert main([*TINY, "--steps", "8", "--log-every", "2", "--out", "runs/stopped"]) == 130
+    signal.signal(signal.SIGINT, before)
+    assert "undelude train my_tasks:tiny --out runs/stopped --resume" in capsys.readouterr().err
+    assert rows(run)[-1]["update"] == updates_in(run / "checkpoints")[-1] == 4
+    assert not (run / "certificate.json").exists()
+    assert resume(run, "--num-episodes", "512") == 0
+    assert (run / "certificate.json").exists()
+    assert_same_training(run, train(folder / "runs" / "unstopped", steps=8, log_every=2, seed=7))
+
+
+def assert_same_training(*runs: Path) -> None:
+    """Assert that two runs have the same weights, and the same rows apart from the seconds."""
+    weights = [load_file(run / "agent" / "weights.safetensors") for run in runs]
+    assert weights[0].keys() == weights[1].keys()
+    for name in weights[0]:
+        np.testing.assert_array_equal(weights[0][name], weights[1][name])
+    without_seconds = [[row | {"seconds": None} for row in rows(run)] for run in runs]
+    assert without_seconds[0] == without_seconds[1]
+
+
+@pytest.mark.slow
 def test_resuming_after_ctrl_c_gives_the_uninterrupted_run(folder: Path) -> None:
     options = ["--steps", "600", "--log-every", "25"]
     interrupted = folder / "runs" / "interrupted"
@@ -292,13 +328,7 @@ def test_resuming_after_ctrl_c_gives_the_uninterrupted_run(folder: Path) -> None
 
     assert resume(interrupted, "--num-episodes", "512") == 0
     assert (interrupted / "certificate.json").exists()
-    whole = train(folder / "runs" / "whole", steps=600, log_every=25, seed=7)
-    weights = [load_file(run / "agent" / "weights.safetensors") for run in (interrupted, whole)]
-    assert weights[0].keys() == weights[1].keys()
-    for name in weights[0]:
-        np.testing.assert_array_equal(weights[0][name], weights[1][name])
-    without_seconds = [[row | {"seconds": None} for row in rows(run)] for run in (interrupted, whole)]
-    assert without_seconds[0] == without_seconds[1]
+    assert_same_training(interrupted, train(folder / "runs" / "whole", steps=600, log_every=25, seed=7))
     assert [row["update"] for row in rows(interrupted)] == list(range(25, 601, 25))
     seconds = [row["seconds"] for row in rows(interrupted)]
     assert seconds == sorted(seconds), "the seconds continue"
@@ -858,15 +888,23 @@ def test_own_agent_has_certificate_and_page(
 
 # Their episodes are long, or their tables large; `make test-all` plays them.
 LARGE = {"taxi", "cliff_walking", "leduc", "frozen_lake"}
+# One of each kind of action.
+REWARDED = {"bandit", "menu", "arm"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(x, marks=[pytest.mark.slow] * (x in LARGE)) for x in registry.TASKS])
-def test_named_task_matches_list_and_rewards_its_expert(name: str) -> None:
+def test_named_task_matches_list(name: str) -> None:
     task, process = registry.TASKS[name], registry.make(name)
     sizes = (process.num_thetas, process.num_rounds)
     symbols = tuple(map(size_of, process.specs))
     assert (*sizes, *symbols) == (task.num_thetas, task.num_rounds, task.num_actions, task.num_observations)
 
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(x, marks=[pytest.mark.slow] * (x not in REWARDED)) for x in registry.TASKS]
+)
+def test_named_task_rewards_its_expert(name: str) -> None:
+    process = registry.make(name)
     T, spec = process.num_rounds, process.action_spec
     match spec:
         case Reals():
@@ -1065,7 +1103,9 @@ print(jax.local_device_count(), backend.usable_cores(), jax.config.jax_compilati
 """
 
 
-@pytest.mark.parametrize(("given", "batch_size"), [(None, 60), ("3", 60), (None, 1)])
+@pytest.mark.parametrize(
+    ("given", "batch_size"), [(None, 60), ("3", 60), pytest.param(None, 1, marks=pytest.mark.slow)]
+)
 def test_command_line_uses_every_core(folder: Path, given: str | None, batch_size: int) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
     environment |= {"JAX_PLATFORMS": "cpu"} | ({} if given is None else {"JAX_NUM_CPU_DEVICES": given})

@@ -123,7 +123,7 @@ NETWORKS = sorted(
     for file in (files("pgmpy") / "utils" / "example_models").iterdir()
     if file.name.endswith(".bif.gz")
 )
-QUICK = ("asia", "child")
+QUICK = ("child",)
 
 
 @pytest.mark.parametrize("name", [pytest.param(x, marks=[pytest.mark.slow] * (x not in QUICK)) for x in NETWORKS])

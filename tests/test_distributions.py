@@ -20,6 +20,7 @@ SIGMAS = 5
 
 
 compiled_divergences = eqx.filter_jit(divergences)
+compiled_cross_entropy = eqx.filter_jit(cross_entropy)
 
 
 def draw(distribution: ud.AbstractDistribution) -> Any:
@@ -438,27 +439,30 @@ def test_divergences_of_blocks_are_exact():
     two = jax.tree.map(lambda *x: jnp.stack(x), table, ud.Autoregressive(probs=q))
     weights = np.array([0.75, 0.25])
     blocks = jnp.array(list(np.ndindex(2, 2)))
-    agent = np.exp(jax.vmap(ud.Autoregressive(net).log_prob)(blocks))
+    agent = np.exp(jax.jit(jax.vmap(ud.Autoregressive(net).log_prob))(blocks))
     for distribution, probs in ((table, p), (ud.Mixture(two, weights=weights), weights[0] * p + weights[1] * q)):
         want = np.sum(probs.ravel() * np.log(probs.ravel() / agent))
-        kl, tv = divergences(distribution, ud.Autoregressive(net), key=jax.random.key(0))
+        kl, tv = compiled_divergences(distribution, ud.Autoregressive(net), key=jax.random.key(0))
         np.testing.assert_allclose(kl, want, rtol=1e-5)
         np.testing.assert_allclose(tv, abs(probs.ravel() - agent).sum() / 2, rtol=1e-5)
         np.testing.assert_allclose(
-            cross_entropy(distribution, ud.Autoregressive(net)), -np.sum(probs.ravel() * np.log(agent)), rtol=1e-5
+            compiled_cross_entropy(distribution, ud.Autoregressive(net)),
+            -np.sum(probs.ravel() * np.log(agent)),
+            rtol=1e-5,
         )
-        entropy = estimate_entropy(distribution, jax.random.key(0))
+        entropy = eqx.filter_jit(estimate_entropy)(distribution, jax.random.key(0))
         np.testing.assert_allclose(entropy, -np.sum(probs * np.log(probs)), rtol=1e-5)
 
 
 def test_entropy_of_many_blocks_is_estimated(monkeypatch):
     """The estimate is within five standard errors of the exact entropy over all blocks."""
     distribution = ud.Autoregressive(neural(3, 2))
-    exact = float(distribution.entropy())
+    exact = float(jax.jit(lambda: distribution.entropy())())
     losses = -np.asarray(jax.jit(jax.vmap(distribution.log_prob))(draw(distribution)))
     monkeypatch.setattr("undelude._distributions.discrete.MAX_SUPPORT", 7)
-    assert abs(float(distribution.entropy()) - exact) < SIGMAS * losses.std() / 16
-    assert float(distribution.entropy()) != exact
+    estimate = float(jax.jit(lambda: distribution.entropy())())
+    assert abs(estimate - exact) < SIGMAS * losses.std() / 16
+    assert estimate != exact
 
 
 def test_block_probabilities_are_checked():
@@ -515,6 +519,6 @@ def test_mirror_image_of_draw_removes_noise_and_no_signal():
 
     loc, keys = jnp.array([0.0, 0.3]), jax.random.split(jax.random.key(0), 4096)
     xs = jax.vmap(p.sample)(keys)
-    noisy = jax.vmap(jax.grad(loss), (None, 0))(loc, xs)
-    np.testing.assert_allclose(noisy, np.broadcast_to(jax.grad(loss)(loc), noisy.shape), rtol=1e-3)
-    np.testing.assert_allclose(jax.vmap(loss, (None, 0))(loc, xs).mean(), loss(loc), atol=0.03)
+    noisy = jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(loc, xs)
+    np.testing.assert_allclose(noisy, np.broadcast_to(jax.jit(jax.grad(loss))(loc), noisy.shape), rtol=1e-3)
+    np.testing.assert_allclose(jax.jit(jax.vmap(loss, (None, 0)))(loc, xs).mean(), loss(loc), atol=0.03)

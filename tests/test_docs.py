@@ -41,7 +41,8 @@ from undelude._paper.results import load
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 # Their functions are called in faster tests: tests/test_offline_*.py, and tests/test_*_world.py and test_gym_*.py. The
 # first steps are the README's, and then those of tests/test_certificate.py, test_replicates.py and test_gym_tables.py.
-SLOW_PAGES = [DOCS / "offline.md", DOCS / "gym.md", DOCS / "getting-started.md"]
+# The tasks are those of tests/test_tasks.py, test_menu.py and test_film.py, the concepts the README's.
+SLOW_PAGES = [DOCS / f"{name}.md" for name in ("offline", "gym", "getting-started", "tasks", "concepts")]
 # Pages whose certificates are measured without the rewards of other policies: the pages show none of them.
 NO_BASELINES = [ROOT / "README.md", DOCS / "getting-started.md"]
 MEASURED = "num_episodes=1000)", "num_episodes=1000, baselines=False)"

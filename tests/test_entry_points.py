@@ -228,7 +228,7 @@ def test_behaviour_of_wrong_actions_is_refused():
 
 
 # Their tables are large; `make test-all` plays them too.
-LARGE = {"taxi", "frozen_lake", "cliff_walking", "leduc"}
+LARGE = {"taxi", "frozen_lake", "cliff_walking", "leduc", "merge", "grid", "doors", "switching_bandit", "kuhn"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(x, marks=[pytest.mark.slow] * (x in LARGE)) for x in registry.TASKS])

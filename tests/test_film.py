@@ -79,7 +79,7 @@ def test_first_opened_door_stays_framed():
             assert framed == [t >= opened and door == actions[opened] for door in range(4)]
 
 
-@pytest.mark.parametrize("task", [pytest.param("arm", marks=pytest.mark.slow), "leduc"])
+@pytest.mark.parametrize("task", ["kuhn", *(pytest.param(x, marks=pytest.mark.slow) for x in ("arm", "leduc"))])
 def test_first_frame_does_not_depend_on_the_agent(task):
     """It is before the first action; theta and the opening depend only on the key."""
     process = getattr(ud.tasks, task)()

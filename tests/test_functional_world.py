@@ -91,7 +91,13 @@ def ledger(version, **options):
 
 
 @pytest.mark.parametrize(
-    ("version", "at_end"), [("0.0", "restart"), ("1.0", "restart"), ("1.0", "end"), ("both", "end")]
+    ("version", "at_end"),
+    [
+        ("0.0", "restart"),
+        pytest.param("1.0", "restart", marks=pytest.mark.slow),
+        pytest.param("1.0", "end", marks=pytest.mark.slow),
+        ("both", "end"),
+    ],
 )
 def test_every_label_belongs_to_its_state_theta_and_episode(version, at_end):
     world = ledger(version, at_end=at_end)
@@ -172,6 +178,7 @@ def test_exact_answers_are_those_of_the_simulator_in_python():
     assert report.verdict == "deluded"
 
 
+@pytest.mark.slow
 def test_inspector_records_a_compiled_world():
     world = lake(num_rounds=3)
     inspection = HostInspection(world)

@@ -89,7 +89,11 @@ def starts(env: Any) -> dict[int, float]:
 # ------------------------------------------------------------------------------------------------ where attempts end
 
 
-@pytest.mark.parametrize("P", [BANDIT, CORRIDOR, COIN], ids=["bandit", "corridor", "coin"])
+@pytest.mark.parametrize(
+    "P",
+    [pytest.param(BANDIT, marks=pytest.mark.slow), CORRIDOR, pytest.param(COIN, marks=pytest.mark.slow)],
+    ids=["bandit", "corridor", "coin"],
+)
 def test_an_end_belongs_to_a_transition(P: Rows):
     """Every outcome of 4,000 real steps has its frequency, with an autoreset after each terminated step."""
     env = Steps(P, np.eye(len(P))[0])

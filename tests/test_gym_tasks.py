@@ -62,7 +62,7 @@ def countdown(*, symbols: bool = True, num_rounds: int = 3) -> ud.InteractionPro
 
 
 # Of each kind of space one; `make test-all` checks the other tasks.
-QUICK = {"bandit", "arm", "kuhn", "doors"}
+QUICK = {"arm", "kuhn", "doors"}
 
 
 @pytest.mark.parametrize("task", [pytest.param(x, marks=[pytest.mark.slow] * (x not in QUICK)) for x in TASKS])
@@ -115,7 +115,7 @@ def test_missing_gymnasium_is_named(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["bandit", "kuhn", *(pytest.param(x, marks=pytest.mark.slow) for x in ("merge", "switching_bandit"))]
+    "name", ["kuhn", *(pytest.param(x, marks=pytest.mark.slow) for x in ("bandit", "merge", "switching_bandit"))]
 )
 def test_same_episodes_as_rollout(name: str):
     """With the same seed, environment and policy play the episodes of a rollout, symbol by symbol."""
@@ -280,7 +280,9 @@ def assert_same(x: Any, y: Any, what: str):
 
 @pytest.mark.parametrize("mode", AutoresetMode)
 @pytest.mark.parametrize(
-    "make", [countdown, ud.tasks.kuhn, lambda: ud.tasks.merge(num_rounds=2)], ids=["countdown", "kuhn", "merge"]
+    "make",
+    [countdown, ud.tasks.kuhn, pytest.param(lambda: ud.tasks.merge(num_rounds=2), marks=pytest.mark.slow)],
+    ids=["countdown", "kuhn", "merge"],
 )
 def test_vector_environment_is_gymnasiums_own_of_single_ones(
     make: Callable[[], ud.InteractionProcess], mode: AutoresetMode

@@ -46,7 +46,7 @@ def bayes(process, own_actions):
     )
 
 
-@pytest.mark.parametrize("mark", ["do", "see"])
+@pytest.mark.parametrize("mark", ["do", pytest.param("see", marks=pytest.mark.slow)])
 def test_numpy_exact_agent_has_exact_certificate(small, mark):
     """The same episodes from the same key, round by round, and the same certificate."""
     host, exact = bayes(small, mark), ud.ExactAgent(small, mark)

@@ -195,6 +195,7 @@ def test_what_such_a_world_cannot_do_is_refused(folder, capsys):
     assert "undelude train makes a page with a film" in said
 
 
+@pytest.mark.slow
 def test_check_command(folder, capsys):
     assert main(["check", "my_worlds:lake", "--num-episodes", "64", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

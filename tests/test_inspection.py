@@ -12,6 +12,7 @@ import pytest
 import undelude as ud
 from machines import process_of
 from oracle import enumerate_joint, random_machine
+from undelude._agents.base import with_reading
 from undelude._inspector.examples import examples
 from undelude._inspector.history import History, Round
 from undelude._inspector.inspection import DO, EXACT, MARKED, SEE, TOLD, Inspection
@@ -315,7 +316,7 @@ def test_flip_sends_what_marks_change(bandit):
 def test_learned_agent_is_never_shown_a_mark_it_was_not_taught(bandit):
     """A network that was taught do alone reads every action so, and the page says it."""
     agent = ud.LSTMAgent(bandit, hidden_size=8, key=jax.random.key(0))
-    taught = ud.teach(bandit, agent, ud.Counterfactual(), steps=1, batch_size=2, key=jax.random.key(0)).agent
+    taught = with_reading(agent, ud.Counterfactual().reading)
     assert taught.marks == ("do",)
     inspection = Inspection(bandit, {"lstm": taught})
     history = inspection.play(inspection.begin(), rounds=3, actor="lstm")
@@ -420,6 +421,7 @@ def test_policy_in_python_plays_a_rollout(with_host, bandit):
     assert asked.expert_action == with_host.play(rewound, actor=TOLD).rounds[-1].action
 
 
+@pytest.mark.slow
 def test_choices_of_a_policy_in_python_are_those_of_a_rollout_however_it_is_played(bandit):
     """Its `act` draws from a generator and changes the memory: at once, step by step, and after a rewind."""
 
@@ -468,6 +470,7 @@ def test_what_cannot_be_shown_is_refused(bandit):
     assert EXACT == ("marked", "do", "see", "told")
 
 
+@pytest.mark.slow
 def test_given_parts_are_read_along():
     """The grid shows the agent its cell, which is given: an episode is that of the rollout, and so is its belief."""
     grid = ud.tasks.grid(num_rounds=6)

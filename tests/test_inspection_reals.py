@@ -97,6 +97,7 @@ def test_kl_and_density_are_those_of_the_mixtures(in_dial):
         np.testing.assert_allclose(drawn["parties"][SEE][0], expected, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_parties_of_the_arm_are_the_agents_of_the_library(in_arm):
     """Step by step through f_A, g_A, f_O, g_O; the density that the page draws is that of f_A."""
     arm, network = in_arm.process, in_arm.agents["agent"]

@@ -120,7 +120,7 @@ def simulate(mark, *, num_turns, num_episodes=20_000):
     return [np.stack(x, 1) for x in zip(*rows, strict=True)]
 
 
-@pytest.mark.parametrize("mark", ["do", "see"])
+@pytest.mark.parametrize("mark", ["do", pytest.param("see", marks=pytest.mark.slow)])
 def test_exact_agents_match_a_simulation(mark):
     """Share of right dishes in the last five turns of twenty, and how often an unanswered guess is repeated."""
     B = 4096

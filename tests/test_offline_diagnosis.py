@@ -22,6 +22,7 @@ from undelude.offline import (
     diagnose,
     fit,
 )
+from undelude.offline._diagnosing import profile
 from undelude.offline._diagnosing.diagnose import _verdict, _views, stuck
 from undelude.offline._diagnosing.likelihood import Likelihood
 from undelude.offline._diagnosing.manski import manski
@@ -44,14 +45,17 @@ def demonstrations(process: ud.InteractionProcess, num_episodes: int, seed: int 
 
 def diagnosed(process: ud.InteractionProcess, num_episodes: int, K: int) -> tuple[Fit, Demos, Diagnosis]:
     demos = demonstrations(process, num_episodes)
-    found = fit(demos, LatentSpec(Episode(K)), key=jax.random.key(1), starts=8, select="bic")
+    found = fit(demos, LatentSpec(Episode(K)), key=jax.random.key(1), starts=4, select="bic")
     return found, demos, diagnose(found, demos, passive=False, structure=False)
 
 
 @pytest.fixture(scope="module")
 def long() -> tuple[Fit, Demos, Diagnosis]:
-    """A bandit with three arms, logged for ten rounds."""
-    return diagnosed(ud.tasks.bandit(num_arms=3, num_rounds=10), 500, 3)
+    """A bandit with three arms, logged for ten rounds. Its likelihood has one maximum, which a short search finds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(profile, "POLISH", 40)
+        patch.setattr(profile, "CLIMB", 30)
+        return diagnosed(ud.tasks.bandit(num_arms=3, num_rounds=10), 500, 3)
 
 
 @pytest.fixture(scope="module")
@@ -116,11 +120,11 @@ def test_all_starts_agree_where_nothing_is_identified(single: tuple[Fit, Demos, 
 
 def test_kruskals_condition_needs_three_rounds() -> None:
     sums = []
-    for T in (1, 2, 3):
+    for T in (2, 3):
         demos = demonstrations(ud.tasks.bandit(num_arms=3, num_rounds=T), 400)
         found = fit(demos, LatentSpec(Episode(3)), key=jax.random.key(1), starts=2, select="bic")
         sums.append(kruskal(found, demos))
-    assert [total >= needed for total, needed in sums] == [False, False, True]
+    assert [total >= needed for total, needed in sums] == [False, True]
 
 
 def test_kruskals_condition_for_a_theta_that_changes() -> None:
@@ -246,7 +250,7 @@ def test_a_model_that_contains_the_fit_is_not_less_likely() -> None:
     spec = LatentSpec(Episode(2), Table(given=["demonstrator"]), reward="paid")
     declared = refit(demos, spec, Episode(2), key=jax.random.key(0), starts=8)
     for latent in (Markov(2), Episode(3)):
-        for seed in range(4):
+        for seed in range(2):
             key = jax.random.key(seed)
             found = refit(demos, spec, latent, key=key, starts=1, contains=declared)
             assert found.log_likelihood > declared.log_likelihood - 1.0

@@ -265,7 +265,9 @@ CONTEXTS = {
 }
 
 
-@pytest.mark.parametrize("contexts", CONTEXTS)
+@pytest.mark.parametrize(
+    "contexts", [pytest.param(x, marks=[pytest.mark.slow] * (x != "several lags, the largest first")) for x in CONTEXTS]
+)
 def test_the_induced_process_has_the_log_likelihood_of_the_fit(contexts: str):
     """It has at any parameters, so that the search need not end."""
     fit = offline.fit(GRID, CONTEXTS[contexts], **SMALL | {"starts": 1, "max_iterations": 5})
@@ -375,7 +377,7 @@ def test_values_of_theta_that_predict_nothing_are_not_chosen():
     assert "Chosen is the least BIC." in by_bic
 
 
-@pytest.mark.parametrize("latent", [Episode(3), Markov(2)])
+@pytest.mark.parametrize("latent", [Episode(3), pytest.param(Markov(2), marks=pytest.mark.slow)])
 def test_without_pseudo_counts_nothing_is_nan(latent: Any):
     rng = np.random.default_rng(0)
     theta = rng.integers(2, size=(40, 1))

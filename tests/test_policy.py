@@ -24,8 +24,16 @@ def played(policy: ud.Policy, process: ud.InteractionProcess, episodes: ud.Episo
     return actions
 
 
-@pytest.mark.parametrize("mark", ["do", "see"])
-@pytest.mark.parametrize("process", [BANDIT, opening(num_rounds=3)], ids=["bandit", "opening"])
+@pytest.mark.parametrize(
+    ("process", "mark"),
+    [
+        pytest.param(BANDIT, "do", marks=pytest.mark.slow),
+        (BANDIT, "see"),
+        (opening(num_rounds=3), "do"),
+        pytest.param(opening(num_rounds=3), "see", marks=pytest.mark.slow),
+    ],
+    ids=["bandit-do", "bandit-see", "opening-do", "opening-see"],
+)
 def test_policy_acts_as_in_rollouts(process: ud.InteractionProcess, mark: ud.Reading):
     """Same seed, same actions; it reads its own as the agent does."""
     agent = ud.ExactAgent(process, mark)

@@ -39,6 +39,7 @@ def near(probs, want):
     np.testing.assert_allclose(probs, want, atol=0.04)
 
 
+@pytest.mark.slow
 def test_1_one_distribution():
     """No theta, no memory: the expert's distribution and the observations' are constants."""
     process = ud.tasks.from_tables(prior=[1.0], expert=[[0.2, 0.8]], task=[[[0.3, 0.7], [0.3, 0.7]]], num_rounds=1)
@@ -48,6 +49,7 @@ def test_1_one_distribution():
     near(agent.f_O(m).probs, [0.3, 0.7])
 
 
+@pytest.mark.slow
 def test_2_read_the_opening():
     """Theta is shown at once: the fully observable case of Section 2, in which the agent is the expert."""
     agent = taught(opening())
@@ -55,6 +57,7 @@ def test_2_read_the_opening():
         near(policy(agent, first=theta), ACTIONS[theta])
 
 
+@pytest.mark.slow
 def test_3_remember():
     """Only the first observation depends on theta; the agent is tested after noise."""
     process = once(num_rounds=4)

@@ -20,8 +20,20 @@ def process():
 
 
 @pytest.fixture(scope="module")
-def replicates(process):
-    return ud.replicate(process, lambda key: ud.GRUAgent(process, 3, key=key), ud.Counterfactual(), **SETTINGS)
+def replicates_and_counts(process, all_compilations):
+    """Replicates, and the programs compiled before each agent was made and after the last run."""
+    counts = []
+
+    def make_agent(key):
+        counts.append(all_compilations())
+        return ud.GRUAgent(process, 3, key=key)
+
+    return ud.replicate(process, make_agent, ud.Counterfactual(), **SETTINGS), [*counts, all_compilations()]
+
+
+@pytest.fixture(scope="module")
+def replicates(replicates_and_counts):
+    return replicates_and_counts[0]
 
 
 SETTINGS = {"key": KEY, "num_seeds": 3, "num_episodes": 32, "steps": 4, "batch_size": 4}
@@ -68,18 +80,10 @@ def test_error_of_two_episodes():
     assert Quantity.over_episodes([1.0]).standard_error is None
 
 
-def test_all_seeds_share_one_program(process, compilations):
+def test_all_seeds_share_one_program(replicates_and_counts):
     """The second and third seeds compile nothing."""
-    counts = []
-
-    def make_agent(key):
-        counts.append(compilations())
-        return ud.LSTMAgent(process, 3, key=key)
-
-    ud.replicate(process, make_agent, ud.Factual(), **SETTINGS)
-    _, first, second = counts  # Programs compiled before each agent was made.
-    assert first > second == 0
-    assert compilations() == 0
+    start, second, third, end = replicates_and_counts[1]
+    assert start < second == third == end
 
 
 def test_impossible_intervals(process, replicates):

@@ -297,15 +297,14 @@ def test_certificate_is_not_saved_into_a_run(tmp_path: Path) -> None:
     assert {f.name for f in tmp_path.iterdir()} == {"config.json", "metrics.jsonl"}
 
 
-def test_continuous_actions_have_an_episode(tmp_path: Path) -> None:
+def test_continuous_actions_have_an_episode(tmp_path: Path, sober: Files) -> None:
     """Both exact beliefs are shown; a mixture of normals implies no belief of the agent."""
     process = arm()
     agent = ud.LSTMAgent(process, 2, key=jax.random.key(0))
-    certificate = ud.certify(process, agent, key=jax.random.key(0), num_episodes=8, baselines=False).to_dict()
     episode = example_episode(process, agent, key=jax.random.key(0), num_episodes=8)
     assert np.shape(episode["actions"]) == (process.num_rounds, 1)
     assert episode["policy"] is None
-    data = json.loads(json.dumps(certificate | {"notes": {}, "episode": episode}))
+    data = json.loads(json.dumps(sober | {"task": process.name, "episode": episode}))
     page = read(write(tmp_path, data, task=process.name))
     assert "One episode, read two ways" in page.text
     assert "agent: probability" not in page.text

@@ -255,6 +255,7 @@ def test_remark_5_samples_from_the_belief(bandit: ud.InteractionProcess):
     assert (np.abs(frequency - belief) < SIGMAS * np.sqrt(belief * (1 - belief) / len(keys))).all()
 
 
+@pytest.mark.slow
 def test_remark_5_over_episodes(bandit: ud.InteractionProcess):
     """Over whole episodes Thompson sampling pulls the best arm as often as the exact agent does."""
     episodes = ud.rollout(bandit, ud.ThompsonAgent(bandit), key=jax.random.key(5), num_episodes=20_000)

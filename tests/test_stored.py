@@ -43,7 +43,7 @@ def test_batches_are_the_data(process, agent, demos):
     """A batch of all episodes has their mean loss, whatever the order."""
     few = jax.tree.map(lambda x: x[:32], demos)
     run = ud.teach(process, agent, ud.Factual(), steps=1, data=few, **SIZE)
-    losses = jax.vmap(lambda e: ud.log_losses(agent, e))(few)
+    losses = jax.jit(jax.vmap(lambda e: ud.log_losses(agent, e)))(few)
     got = [run.metrics[0][name] for name in ("action_loss", "observation_loss")]
     np.testing.assert_allclose(got, [x.mean() for x in losses], rtol=1e-5)
 
@@ -90,7 +90,7 @@ def test_rounds_that_do_not_exist_are_not_read(process, agent, demos):
         np.testing.assert_array_equal(x, y)
     # A mean over the symbols that exist.
     episodes = edited(few, mask=jnp.asarray(mask), expert=None)
-    action, _ = jax.vmap(lambda e: ud.log_losses(agent, e))(episodes)
+    action, _ = jax.jit(jax.vmap(lambda e: ud.log_losses(agent, e)))(episodes)
     assert runs[0].metrics[0]["action_loss"] == pytest.approx(float(action.sum() / mask.sum()), rel=1e-5)
 
 
@@ -105,7 +105,7 @@ def test_labels_from_arrays(process, agent, labelled):
         data=ud.Episodes.of(process, **arrays),
         **SIZE | {"batch_size": 1024},
     )
-    action, _ = jax.vmap(lambda e: ud.log_losses(agent, e, target="sample"))(labelled)
+    action, _ = jax.jit(jax.vmap(lambda e: ud.log_losses(agent, e, target="sample")))(labelled)
     assert run.metrics[0]["action_loss"] == pytest.approx(float(action.mean()), rel=1e-5)
 
 
@@ -167,7 +167,7 @@ def test_both_executors_support_a_mixture_alone(process, agent):
     from undelude._teaching.updates import collect
 
     keys = jax.random.split(KEY, 256)
-    mixed = jax.vmap(lambda key: collect(process, agent, ud.DAgger(0.25), key))(keys)
+    mixed = jax.jit(jax.vmap(lambda key: collect(process, agent, ud.DAgger(0.25), key)))(keys)
     for teaching in (ud.Mixed(), ud.DAgger(0.25)):
         assert ud.teach(process, agent, teaching, steps=1, data=mixed, **SIZE).agent.marks == teaching.marks
     with pytest.raises(ValueError, match='per="step"'):

@@ -350,7 +350,7 @@ def machine_of(envs: list[gymnasium.Env], outcomes: tuple, *, right: float, temp
     )
 
 
-@pytest.mark.parametrize("mark", ["do", "see"])
+@pytest.mark.parametrize("mark", ["do", pytest.param("see", marks=pytest.mark.slow)])
 def test_exact_agents_match_enumeration(mark: Mark):
     """Posterior and predictions on their own histories equal sums over all trajectories of 2 rounds."""
     envs = [lake(["SF", "HG"], success_rate=0.6), lake(["SF", "GF"], success_rate=0.6)]

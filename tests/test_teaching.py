@@ -205,7 +205,7 @@ def test_no_gradient_through_samples(target, monkeypatch):
     If the stop-gradient is removed, the two differ."""
     process, teaching, key = arm(), ud.Counterfactual(target=target), jax.random.key(3)
     agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
-    episodes = collect(process, agent, teaching, key)
+    episodes = jax.jit(lambda key: collect(process, agent, teaching, key))(key)
     predictions_alone = gradient(process, agent, teaching, key, episodes)
     whole_graph = gradient(process, agent, teaching, key)
     for have, want in zip(whole_graph, predictions_alone, strict=True):
@@ -327,10 +327,16 @@ def test_inner_agent_gets_the_reading(bandit, tmp_path):
     assert agent.agent.marks == ("do", "see"), "the original is not changed"
 
 
-def test_factual_agent_refuses_do(process):
+@pytest.fixture(scope="module")
+def factual(process):
+    """An agent, and the run in which it is taught factually, with weight 0 for observations."""
+    agent, teaching = ud.LSTMAgent(process, 4, key=jax.random.key(0)), ud.Factual(observation_weight=0.0)
+    return agent, ud.teach(process, agent, teaching, key=jax.random.key(1), steps=2, batch_size=4)
+
+
+def test_factual_agent_refuses_do(factual):
     """A factually taught agent has met no do-symbol and refuses to read one."""
-    agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
-    run = ud.teach(process, agent, ud.Factual(), key=jax.random.key(1), steps=1, batch_size=2)
+    agent, run = factual
     assert (run.agent.own_actions, run.agent.marks) == ("see", ("see",))
     with pytest.raises(ValueError, match=r"cannot read actions marked do.*ud\.Counterfactual"):
         run.agent.reading_as("do")
@@ -338,11 +344,9 @@ def test_factual_agent_refuses_do(process):
     assert bool(untouched.all())
 
 
-def test_observation_weight_zero(process):
+def test_observation_weight_zero(factual):
     """Remark 18: with weight 0, the observation head is not trained."""
-    agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
-    teaching = ud.Counterfactual(observation_weight=0.0)
-    run = ud.teach(process, agent, teaching, key=jax.random.key(1), steps=2, batch_size=4)
+    agent, run = factual
     assert bool((run.agent.interface.head_O.weight == agent.interface.head_O.weight).all())
     assert not bool((run.agent.interface.head_A.weight == agent.interface.head_A.weight).all())
 

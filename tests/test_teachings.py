@@ -204,7 +204,11 @@ def gradient_at(process, truth, distribution, *, target="distribution"):
         return float(jnp.abs(jax.jit(jax.grad(loss))(agent).logits_A).max())
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+# Mixtures of the others, beside "dagger per episode".
+MIXTURES = {"mixed", "dagger"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(x, marks=[pytest.mark.slow] * (x in MIXTURES)) for x in SETTINGS])
 def test_limit_minimises_the_loss(process, name):
     """The gradient is 0 at Q(A | do(a), o), Q(A | a, o), the mixed answers, and Remark 17's limits without marks.
 
@@ -541,9 +545,7 @@ def test_misspelt_behaviour(no_type_checks):
 
 def test_behaviour_must_read_the_expert(process):
     """A behaviour that knows only do cannot read the expert's actions, which are marked see."""
-    taught = ud.teach(
-        process, ud.LSTMAgent(process, 4, key=jax.random.key(0)), ud.Counterfactual(), key=jax.random.key(1), steps=1
-    ).agent
+    taught = with_reading(ud.LSTMAgent(process, 4, key=jax.random.key(0)), ud.Counterfactual().reading)
     with pytest.raises(ValueError, match="see"):
         collect(process, taught, ud.Teaching(expert_share=0.5, behaviour=taught), jax.random.key(0))
 

@@ -237,6 +237,7 @@ def boats(xp=np, **options):
     )
 
 
+@pytest.mark.slow
 def test_exact_answers_are_those_of_single_environments():
     """The same episodes, read by the world of a batch and by one of single environments."""
     single = ug.HostWorld(

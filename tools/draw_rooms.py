@@ -6,6 +6,7 @@ Layers come from the import contract in pyproject.toml, arrows from the code's o
 """
 
 import ast
+import functools
 import re
 import tomllib
 from pathlib import Path
@@ -83,6 +84,7 @@ def package(module: str) -> str:
     return name if (SOURCE / name).is_dir() else HELPERS
 
 
+@functools.cache
 def imports() -> dict[str, set[str]]:
     """Return for each package the packages that it imports, read from its source, type-checking imports aside."""
     found: dict[str, set[str]] = {name: set() for name in ROOMS}

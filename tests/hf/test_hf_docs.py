@@ -49,6 +49,7 @@ def test_code_runs(page, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "out" / "model" / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_expected_losses_are_those_of_exact_models():
     """The table of the losses on the menu of the page, to the last digit that it shows."""
     found = expected_losses(MenuDialogue(num_turns=6), num=1500)

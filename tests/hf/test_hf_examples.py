@@ -79,6 +79,7 @@ def test_self_conditioning():
     assert marked["self"] == marked["other"]  # The offset is still 0.
 
 
+@pytest.mark.slow
 def test_dry_run(tmp_path, capsys):
     """Forty steps of imitation are enough to delude the model; what it says of the numbers has them all."""
     reports, log = dry_run.main(tmp_path, imitation_steps=40, steps=10)

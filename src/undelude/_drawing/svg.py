@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 import matplotlib
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from undelude._drawing.colours import INK, MUTED, ON_WHITE, VARIABLES
@@ -57,7 +58,10 @@ def to_figure(figure: Figure, name: str, alt: str) -> Svg:
     """Render a figure as an `svg` element for HTML: no prologue, no URL, unique ids, colours by variable."""
     out = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": f"undelude {name}"}):
-        figure.savefig(out, format="svg", transparent=True)
+        # `savefig(transparent=True)` writes the same and draws the figure twice, the first time for its layout.
+        for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
+            patch.set(facecolor="none", edgecolor="none")
+        FigureCanvasSVG(figure).print_svg(out)
     svg = out.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)

@@ -108,6 +108,12 @@ def log_prior_density(parameters: Parameters, factors: tuple[Factor, ...], K: In
 
 
 @compiled
+def maximisation(expected: Expected, factors: tuple[Factor, ...], K: Int[Array, " R"]) -> Parameters:
+    """Return the M-step."""
+    return maximise(expected, factors, K)
+
+
+@compiled
 def expectation(parameters: Parameters, blocks: Blocks) -> Expected:
     """Return the E-step: the log-likelihood and the expected statistics."""
     return (expect if blocks.rows.ndim == 3 else expect_steps)(parameters, blocks)

@@ -85,13 +85,13 @@ def run_em(
     else:
         parameters = _start_from(plan, demos, posterior, max(counts), is_markov)
     before = sharing.of_first(None if kept is None else kept.read(_progress(parameters)), _progress(parameters))
-    sizes = jnp.asarray(K, jnp.int32)
+    sizes = jnp.asarray(K.astype(np.int32))
     width = tolerance * demos.num_episodes
 
     def climb(progress: em.Progress, blocks: em.Blocks, iterations: int, kept: Kept | None = None) -> em.Progress:
         try:
-            for done in range(int(progress.num_iterations.max()), iterations, ITERATIONS):
-                if bool(progress.done.all()):
+            for done in range(int(np.asarray(progress.num_iterations).max()), iterations, ITERATIONS):
+                if np.asarray(progress.done).all():
                     break
                 steps = min(ITERATIONS, iterations - done)
                 limits = jnp.asarray(width), jnp.asarray(steps)
@@ -99,7 +99,7 @@ def run_em(
                 if kept is not None:
                     kept.write_if_due(progress)
                 if on_progress is not None:
-                    on_progress(int(progress.done.sum()), len(K), type(latent).__name__)
+                    on_progress(int(np.asarray(progress.done).sum()), len(K), type(latent).__name__)
         finally:
             if kept is not None:
                 kept.write(progress)
@@ -119,8 +119,10 @@ def run_em(
 
 def _progress(parameters: Parameters) -> em.Progress:
     """Return the state of runs that begin with these parameters."""
+    # Arrays of NumPy, here and below, whose making compiles nothing.
     runs = len(parameters.log_prior)
-    return em.Progress(parameters, jnp.full(runs, -jnp.inf), jnp.zeros(runs, bool), jnp.zeros(runs, jnp.int32))
+    objective, done, num_iterations = np.full(runs, -np.inf), np.zeros(runs, bool), np.zeros(runs, np.int32)
+    return em.Progress(parameters, *map(jnp.asarray, (objective, done, num_iterations)))
 
 
 def _start(
@@ -140,14 +142,15 @@ def _start(
     mean = (weights @ flat) / weights.sum()
     transitions = None
     if is_markov:
-        transitions = jnp.broadcast_to(jnp.ones((most, most)) + 9 * most * jnp.eye(most), (runs, most, most))
+        transitions = jnp.asarray(np.broadcast_to(np.ones((most, most)) + 9 * most * np.eye(most), (runs, most, most)))
     statistics = sample[spread_seeds(sample, runs, most, rng)] + mean
     if not is_markov:
         for k in np.unique(rows.labels[rows.labels >= 0]):
             known = rows.labels == k
             statistics[:, k] = (rows.weights[known] @ flat[known]) / rows.weights[known].sum() + mean
-    expected = em.Expected(jnp.zeros(runs), jnp.ones((runs, most)), jnp.asarray(statistics), transitions)
-    return em.maximise(expected, plan.free, jnp.asarray(K, jnp.int32))
+    likelihoods, theta = jnp.asarray(np.zeros(runs)), jnp.asarray(np.ones((runs, most)))
+    expected = em.Expected(likelihoods, theta, jnp.asarray(statistics), transitions)
+    return em.maximisation(expected, plan.free, jnp.asarray(K.astype(np.int32)))
 
 
 def _start_from(plan: Layout, demos: Demos, posterior: Float[np.ndarray, "N _"], K: int, is_markov: bool) -> Parameters:
@@ -159,8 +162,9 @@ def _start_from(plan: Layout, demos: Demos, posterior: Float[np.ndarray, "N _"],
         r[:, most] -= half
     rows = stats.of_steps(plan, demos).rows.sum(1) if is_markov else stats.of_demos(plan, demos, merge=False).rows
     transitions = jnp.asarray(np.eye(K) * demos.lengths.sum() / K + 1.0)[None] if is_markov else None
-    expected = em.Expected(jnp.zeros(1), jnp.asarray(r.sum(0))[None], jnp.asarray(r.T @ rows)[None], transitions)
-    return em.maximise(expected, plan.free, jnp.asarray([K], jnp.int32))
+    theta, statistics = jnp.asarray(r.sum(0)[None]), jnp.asarray((r.T @ rows)[None])
+    expected = em.Expected(jnp.asarray(np.zeros(1)), theta, statistics, transitions)
+    return em.maximisation(expected, plan.free, jnp.asarray(np.asarray([K], np.int32)))
 
 
 def posterior(plan: Layout, parameters: Parameters, demos: Demos) -> Float[np.ndarray, "N K"]:
@@ -191,7 +195,7 @@ def as_tables(plan: Layout, parameters: Parameters, demos: Demos) -> dict[str, A
     tables = {}
     for factor in (*plan.free, *plan.tied):
         if factor in plan.free:
-            eta = parameters.eta[0, :, plan.columns(factor)]
+            eta = jnp.asarray(np.asarray(parameters.eta)[0, :, plan.columns(factor)])
         else:
             eta = factor.eta(jnp.asarray(stats.of_tied(plan, factor, demos)))[None]
         value = factor.parameters(eta)
