@@ -539,7 +539,7 @@ def test_run_goes_on_where_it_stopped(folder, capfd, monkeypatch):
         (("run", "no_module:agent"), 2, "no module 'no_module'"),
         (("run", "exact:do", "--tasks", "bandt-v1"), 2, "Did you mean undelude/bandit-v1?"),
         (("run", "exact:do", "--tasks", "frog-v1", "frog-v1"), 2, "names undelude/frog-v1 twice"),
-        (("run", "http://localhost:1"), 2, "undelude measure --endpoint http://localhost:1"),
+        (("run", "http://localhost:1"), 2, "name the model there with --model"),
         (("run", "suite_agents:breaks", "--tasks", "frog-v1"), 1, "ZeroDivisionError"),
         (("run", "suite_agents:text", "--tasks", "frog-v1"), 1, "is of type str for undelude/frog-v1"),
         (("run", "suite_agents:single"), 2, "is one agent, and tasks differ in their actions"),
