@@ -20,7 +20,7 @@ FAST_TESTS := $(addprefix tests/test_, $(addsuffix .py, causal graph identificat
 
 # Tests in which jaxtyping checks the shapes and types of every call. It makes tracing slower by a fifth, so that the
 # others, which go through the same functions, do without. So do graphs and identification, which have many small calls
-# and no shapes: they would take three and seven times as long.
+# and no shapes: they would take three and seven times as long. Certificates go through what teaching and agents do.
 CHECKED_TESTS := $(filter-out tests/test_certificate.py tests/test_graph.py tests/test_identification.py,$(FAST_TESTS)) \
 	$(addprefix tests/test_, $(addsuffix .py, agents heads teaching host world))
 

@@ -1,4 +1,4 @@
-"""What the peers of the suite share: values as vectors, and the folder of their weights (`suite_peers.py`)."""
+"""Values as vectors, and the folder of weights, for the peers of the suite (`suite_peers.py`)."""
 
 from pathlib import Path
 from typing import Any

@@ -282,10 +282,12 @@ def test_ctrl_c_leaves_a_run_that_resumes(
             signal.raise_signal(signal.SIGINT)
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell's background jobs ignore it.
-    with monkeypatch.context() as patch:
-        patch.setattr(RunDirectory, "append_metrics", append_and_interrupt)
-        assert main([*TINY, "--steps", "8", "--log-every", "2", "--out", "runs/stopped"]) == 130
-    signal.signal(signal.SIGINT, before)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(RunDirectory, "append_metrics", append_and_interrupt)
+            assert main([*TINY, "--steps", "8", "--log-every", "2", "--out", "runs/stopped"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert "undelude train my_tasks:tiny --out runs/stopped --resume" in capsys.readouterr().err
     assert rows(run)[-1]["update"] == updates_in(run / "checkpoints")[-1] == 4
     assert not (run / "certificate.json").exists()

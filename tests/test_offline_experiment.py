@@ -43,7 +43,6 @@ def fit(demos: Demos) -> Fit:
     return fitted(demos, 2)
 
 
-@pytest.mark.slow
 def test_without_a_theta_the_errors_are_those_of_binomial_shares() -> None:
     """`p (1 - p) / (N + 1)` now, the 1 for what one observation tells, and `p (1 - p) / (N + n + 1)` after n more."""
     actions, paid = np.repeat([0, 1, 2], [70, 40, 10]), np.arange(120) % 3 == 0

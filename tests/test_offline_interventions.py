@@ -106,7 +106,6 @@ def test_theta_changes_in_a_round_without_evidence_too() -> None:
     assert float(found.log_likelihood[0]) == pytest.approx(np.log(total), abs=1e-5)
 
 
-@pytest.mark.slow
 def test_a_network_never_learns_an_action_that_was_done() -> None:
     """Nature does not read the action here, so that other interventions are the same data."""
     rng = np.random.default_rng(0)

@@ -52,7 +52,7 @@ def test_no_call_without_agreement(
     assert main(arguments(server)) == 2
     err = capsys.readouterr().err
     assert "up to 28 calls" in err
-    assert "up to 272 " in err
+    assert "up to 299 " in err
     assert "add --yes" in err
 
     class Terminal(io.StringIO):

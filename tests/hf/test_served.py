@@ -189,14 +189,14 @@ def test_no_call_without_a_budget(models: dict[str, ExactModel]) -> None:
     """Ten conversations take ten calls for own utterances, 50 for beliefs after them, and so on: 110, and one more."""
     with ChatServer(models["do"]) as server:
         for max_calls in (None, 110):
-            with pytest.raises(ValueError, match=r"max_calls .* 111 calls .* 1102 if"):
+            with pytest.raises(ValueError, match=r"max_calls .* 111 calls .* 1212 if"):
                 measure(server, max_calls=max_calls)
         assert server.requests == []
 
 
 def test_a_budget_for_log_probabilities_is_not_spent_on_samples(models: dict[str, ExactModel]) -> None:
     with ChatServer(models["do"], logprobs=False, several=False) as server:
-        with pytest.raises(ValueError, match="takes up to 1102 calls, but max_calls is 111"):
+        with pytest.raises(ValueError, match="takes up to 1212 calls, but max_calls is 111"):
             measure(server, max_calls=111)
         assert len(server.requests) < 15
 

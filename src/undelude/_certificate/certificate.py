@@ -31,7 +31,7 @@ from undelude._types import Mark, OnProgress
 from undelude._versions import versions
 
 # Nats: a KL that is estimated from samples may be slightly negative.
-LEAST_KL = -1.0
+MIN_KL = -1.0
 
 
 class Measurement(NamedTuple):
@@ -76,16 +76,16 @@ class Certificate:
     quantities: dict[str, Quantity]
     measurement: Measurement | None = dataclasses.field(default=None, repr=False, compare=False)
 
-    action_kl_do = Measured(LEAST_KL)
+    action_kl_do = Measured(MIN_KL)
     """`E KL(Q(A | do(a), o) || P(A | m))`, nats per action; 0 for a sober agent."""
     action_kl_do_se = StandardError(action_kl_do)
-    action_kl_see = Measured(LEAST_KL)
+    action_kl_see = Measured(MIN_KL)
     """`E KL(Q(A | a, o) || P(A | m))`, nats per action; 0 for a deluded agent."""
     action_kl_see_se = StandardError(action_kl_see)
-    observation_kl_do = Measured(LEAST_KL)
+    observation_kl_do = Measured(MIN_KL)
     """`E KL(Q(O | do(a), o) || P(O | m))`, nats per observation; 0 for a sober agent."""
     observation_kl_do_se = StandardError(observation_kl_do)
-    observation_kl_see = Measured(LEAST_KL)
+    observation_kl_see = Measured(MIN_KL)
     """`E KL(Q(O | a, o) || P(O | m))`, nats per observation; 0 for a deluded agent."""
     observation_kl_see_se = StandardError(observation_kl_see)
     action_tv_do = Measured(0.0, 1.0)
@@ -139,13 +139,13 @@ class Certificate:
     It is chosen on one half of at most 1,024 episodes, and measured on the other.
     """
     reward_constant_se = StandardError(reward_constant)
-    imitation_gap_first = Measured(LEAST_KL)
+    imitation_gap_first = Measured(MIN_KL)
     """`E KL(Q(A_t | theta, e) || Q(A_t | do(a), o))` in the first round of the exact sober agent, nats.
 
     How much of the expert's knowledge the perfect imitator lacks.
     """
     imitation_gap_first_se = StandardError(imitation_gap_first)
-    imitation_gap_last = Measured(LEAST_KL)
+    imitation_gap_last = Measured(MIN_KL)
     """The imitation gap in the last round, nats."""
     imitation_gap_last_se = StandardError(imitation_gap_last)
     deluded_fraction = Measured(0.0, 1.0)

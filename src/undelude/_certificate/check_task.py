@@ -45,7 +45,7 @@ from undelude._rollout.host import sampled
 # Theta counts as known below this fraction of the prior's entropy, and as a single value below this entropy in nats.
 HIDDEN, NO_ENTROPY = 0.01, 1e-9
 # Nats in place of the log-probability of an impossible observation.
-LEAST = -1e6
+MIN_EVIDENCE = -1e6
 # Nats per action below which a delusion gap counts as none.
 NO_GAP = 1e-3
 # The probability above which the expert counts as taking an action, and that below which it never does.
@@ -170,7 +170,7 @@ def _evidence_missing(process: InteractionProcess, replayed: Replayed) -> Iterab
     """Say so if theta never shows: in the observations, or in what the expert does."""
     possible = np.asarray(replayed.possible_before)
     # A finite number in place of -inf, so that differences are numbers.
-    evidence = np.maximum(np.asarray(replayed.evidence), LEAST)
+    evidence = np.maximum(np.asarray(replayed.evidence), MIN_EVIDENCE)
     opening, observations = evidence[..., :1], evidence[..., 1:]
     if not differs(observations, possible) and not differs(opening, np.ones_like(opening, bool)):
         yield (

@@ -22,7 +22,7 @@ from undelude._tree import index
 from undelude._types import Action
 
 # Pairs of actions without effect from which the quantity is estimated, and the least number of them.
-MAX_PAIRS, LEAST_PAIRS = 32, 8
+MAX_PAIRS, MIN_PAIRS = 32, 8
 
 
 def auto_suggestion(
@@ -71,10 +71,10 @@ def auto_suggestion(
     found, others = world.without_effect(episodes, rounds, others, key=key, most=MAX_PAIRS)
     if isinstance(found, str):
         return Quantity(why_none=found)
-    if len(found) < LEAST_PAIRS:
+    if len(found) < MIN_PAIRS:
         return Quantity(
             why_none=f"of {num_episodes} pairs of actions that were tried, {len(found)} had no effect; it is estimated "
-            f"from {LEAST_PAIRS} or more."
+            f"from {MIN_PAIRS} or more."
         )
     at = jnp.asarray(found)
     values = _informations(

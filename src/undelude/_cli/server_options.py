@@ -12,6 +12,8 @@ from undelude._cli.console import make_console
 from undelude._cli.errors import CommandError, UsageError
 from undelude._runs.config import Text, WholeNumber
 
+EXAMPLE = '{"top_k": -1}'
+
 
 @dataclasses.dataclass(frozen=True)
 class Server:
@@ -20,7 +22,7 @@ class Server:
     model: Annotated[Text, tyro.conf.arg(metavar="NAME")] = None
     """Of a served model: its name at the server."""
     samples: int = 10
-    """Samples of each answer, if the server gives no log-probabilities."""
+    """Samples of each answer, if the server gives no log-probabilities, or these do not tell the answers apart."""
     max_calls: WholeNumber = None
     """Of a served model: the most calls to make; by default, as many as it takes."""
     num_workers: int = 8
@@ -28,7 +30,7 @@ class Server:
     api_key_variable: str = "OPENAI_API_KEY"
     """Of a served model: the environment variable that has the API key, if there is one."""
     record: Annotated[Text, tyro.conf.arg(metavar="FILE")] = None
-    """Of a served model: a file that keeps every answer. The same command continues from there."""
+    """Of a served model: a file that keeps every answer, from which an interrupted command goes on."""
     extra_body: Annotated[Text, tyro.conf.arg(metavar="JSON")] = None
     """Of a served model: further fields of every request, such as '{"top_k": -1}'."""
     yes: bool = False
@@ -36,6 +38,7 @@ class Server:
 
     def check(self) -> None:
         """Raise if the options cannot be right."""
+        json_object("--extra-body", self.extra_body, EXAMPLE)
         for name, least in (("samples", 2), ("num_workers", 1)):
             if (number := getattr(self, name)) < least:
                 raise UsageError(f"--{name.replace('_', '-')} must be at least {least}, not {number}.")
@@ -49,16 +52,12 @@ class Server:
 
     @property
     def client(self) -> dict[str, Any]:
-        """The settings of the client, as `undelude.hf` takes them.
-
-        Raises:
-            UsageError: the further fields of the requests are no JSON object.
-        """
+        """The settings of the client, as `undelude.hf` takes them."""
         return {
             "api_key_variable": self.api_key_variable,
             "num_workers": self.num_workers,
             "record": self.record,
-            "extra_body": json_object("--extra-body", self.extra_body, '{"top_k": -1}'),
+            "extra_body": json_object("--extra-body", self.extra_body, EXAMPLE),
         }
 
     def agree(self, num_requests: int, *, fewer: str) -> int:
@@ -85,9 +84,10 @@ class Server:
             return most
         console = make_console(stderr=True)
         console.print(
-            f"Measuring {self.model} takes up to {scored} calls if the server gives log-probabilities. Otherwise it "
-            f"takes up to {min(sampled, most)} calls, or {scored} that return {self.samples} answers each. A call "
-            f"sends about 200 words, and an answer has up to {MAX_TOKENS} tokens.",
+            f"Measuring {self.model} takes up to {scored} calls if the server gives log-probabilities, and these tell "
+            f"the answers apart. Otherwise it takes up to {min(sampled, most)} calls, or {min(2 * scored, most)} if a "
+            f"call returns {self.samples} answers. A call sends about 200 words, and an answer has up to {MAX_TOKENS} "
+            "tokens.",
             soft_wrap=True,
         )
         if not sys.stdin.isatty():

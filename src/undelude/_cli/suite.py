@@ -17,7 +17,7 @@ from undelude._cli.errors import CommandError, ExitCode, UsageError
 from undelude._cli.interrupts import Interrupts
 from undelude._cli.options import Call
 from undelude._cli.suite_options import ListSuite, RunSuite, Suite, TrainSuite, WriteTable, chosen
-from undelude._cli.suite_served import served_contestant
+from undelude._cli.suite_served import ServedModel
 from undelude._suite import aggregate
 from undelude._suite.contestants import Contestant, check_source, contestants
 from undelude._suite.definitions import digest
@@ -71,13 +71,12 @@ def _list(options: ListSuite) -> ExitCode:
 
 def _run(options: RunSuite) -> ExitCode:
     try:
-        if options.is_served:
-            backend.configure(batch_size=1)
-            agents = [served_contestant(options)]
-        else:
+        served = ServedModel(options) if options.is_served else None
+        if served is None:
             check_source(options.agent)
-            backend.configure(batch_size=1)
-            agents = contestants(options.agent, num_tasks=len(chosen(options.tasks)))
+        backend.configure(batch_size=1)
+        tasks = chosen(options.tasks)
+        agents = contestants(options.agent, num_tasks=len(tasks)) if served is None else [served.contestant]
     except UnknownNameError:
         raise
     except (ValueError, FileNotFoundError) as error:
@@ -88,14 +87,24 @@ def _run(options: RunSuite) -> ExitCode:
     if options.resume and not any(file.exists() for file in files):
         raise UsageError(f"there is no file {files[0]} to go on with: leave --resume out, or name it with --out.")
     begun = [_begin(options, x, file) for x, file in zip(agents, files, strict=True)]
+    if served is not None:
+        served.agree([x for x in tasks if not _is_done(begun[0].tasks.get(x.id), x, options.num_episodes)])
     for contestant, file, result in zip(agents, files, begun, strict=True):
         try:
             with interrupts:
                 result = _measure(options, contestant, file, result, interrupts)
         except KeyboardInterrupt:
-            raise interrupts.error(f"the tasks so far are in {file}; the same command with --resume goes on.") from None
+            raise interrupts.error(_how_to_go_on(options, file)) from None
         _print_standing(result, file)
     return ExitCode.OK
+
+
+def _how_to_go_on(options: RunSuite, file: Path) -> str:
+    record = options.server.record
+    answers = f" The answers so far are in {record}, from which it takes them." if record is not None else ""
+    if file.exists():
+        return f"the tasks so far are in {file}; the same command with --resume goes on.{answers}"
+    return f"no task was finished; the same command begins again.{answers}"
 
 
 def _begin(options: RunSuite, contestant: Contestant, file: Path) -> Result:

@@ -30,6 +30,10 @@ class ListSuite:
         """Raise nothing: all options are right."""
 
 
+# Samples are more than of `undelude measure`: distances are too large by about (K - 1) / (2 samples) nats.
+SERVER = Server(samples=20)
+
+
 @dataclasses.dataclass(frozen=True)
 class RunSuite:
     """Measure an agent on the tasks of the suite, and write one JSON file of results.
@@ -55,7 +59,7 @@ class RunSuite:
     """A trial with another number of episodes than the tasks' own; a leaderboard shows it with --trials alone."""
     resume: bool = False
     """Go on with a file that an interrupted run has left."""
-    server: Annotated[Server, tyro.conf.arg(name="")] = dataclasses.field(default_factory=lambda: Server(samples=20))
+    server: Annotated[Server, tyro.conf.arg(name="")] = dataclasses.field(default_factory=lambda: SERVER)
 
     @property
     def is_served(self) -> bool:
@@ -68,8 +72,11 @@ class RunSuite:
         self.server.check()
         if self.is_served and self.server.model is None:
             raise UsageError(f"{self.agent} is the address of a server: name the model there with --model.")
-        if not self.is_served and (given := self.server.given(Server(samples=20))):
-            raise UsageError(f"{given[0]} is for a served model, and {self.agent} is none: leave it out.")
+        if not self.is_served and (given := self.server.given(SERVER)):
+            raise UsageError(
+                f"{given[0]} is for a served model, whose address begins with http:// or https://, and {self.agent} is "
+                "none: leave it out."
+            )
         if self.num_episodes is not None and self.num_episodes < 2:
             raise UsageError(f"--num-episodes must be at least 2, for a standard error, not {self.num_episodes}.")
         if self.seed is not None:

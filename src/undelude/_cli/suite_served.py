@@ -1,53 +1,80 @@
 """A served language model as an agent that runs the suite: it plays the dialogues."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from undelude._cli.errors import UsageError
-from undelude._cli.suite_options import RunSuite, chosen
+from undelude._cli.suite_options import RunSuite
 from undelude._suite.contestants import Answer, Contestant
 from undelude._suite.worst_round import MAX_EPISODES
 from undelude._versioned_tasks import VersionedTask
 
+# The factory of the dialogues.
+DIALOGUE = "undelude.tasks.menu:menu"
 DECLINES = "a language model is asked in words, and this task has none."
 
 
-def served_contestant(options: RunSuite) -> Contestant:
-    """Return the model, after the user has agreed to the calls.
+class ServedModel:
+    """A language model behind a server, which plays for the calls that the user agrees to.
+
+    Attributes:
+        contestant: the model as an agent of the suite.
 
     Raises:
-        UsageError: no task is a dialogue; as for `Server.agree`.
+        ValueError: the address is none, or the further fields of the requests would change the answers.
     """
-    from undelude.hf._measuring.host_agents import speaking
-    from undelude.hf._measuring.served import ServedSpeaker
 
-    server = options.server
-    assert server.model is not None
-    speaker = ServedSpeaker(options.agent, server.model, num_samples=server.samples, **server.client)
-    speaker.client.max_calls = server.agree(_most_requests(options), fewer="--num-episodes, in a trial")
+    def __init__(self, options: RunSuite):
+        self.options, self.server, self.most = options, options.server, 0
+        self.model: str = options.server.model or ""
+        self.speaker: Any = None
+        self.num_calls = 0  # Of earlier tasks.
+        self._speak()  # Raises.
+        settings = [f"{self.server.samples} samples", *filter(None, [self.server.extra_body])]
+        # Without the address: results are published.
+        source = f"served:{self.model}, {', '.join(settings)}"
+        self.contestant = Contestant(self.model, source, None, self._answer, self._notes)
 
-    def answer(task: VersionedTask, process: Any) -> Answer:
-        del task
-        return speaking(process, speaker) if _num_turns(process) else DECLINES
+    def agree(self, tasks: Sequence[VersionedTask]) -> None:
+        """Ask the user to agree to the calls that tasks take.
 
-    # Without the address: results are published.
-    return Contestant(server.model, f"served:{server.model}", None, answer)
+        Raises:
+            UsageError: no task is a dialogue; as for `Server.agree`.
+        """
+        num_requests = sum(map(self._num_requests, tasks))
+        if tasks and not num_requests:
+            raise UsageError("a language model plays dialogues, and no task of --tasks is one: name menu-v1.")
+        if num_requests:
+            self.most = self.server.agree(num_requests, fewer="--num-episodes, in a trial")
 
+    def _speak(self) -> None:
+        from undelude.hf._measuring.served import ServedSpeaker
 
-def _most_requests(options: RunSuite) -> int:
-    """Return the most answers that the chosen tasks need: each dialogue is played twice, for its worst round too."""
-    total = 0
-    for task in chosen(options.tasks):
-        if task.missing is None and (num_turns := _num_turns(task.make())):
-            num_episodes = options.num_episodes or task.num_episodes
-            total += (num_episodes + min(num_episodes, MAX_EPISODES)) * (num_turns + 1)
-    if not total:
-        raise UsageError("a language model plays dialogues, and no task of --tasks is one: name menu-v1.")
-    return total
+        settings = {"num_samples": self.server.samples, **self.server.client}
+        self.speaker = ServedSpeaker(self.options.agent, self.model, **settings)
 
+    def _answer(self, task: VersionedTask, process: Any) -> Answer:
+        from undelude.hf._measuring.host_agents import as_agent
 
-def _num_turns(process: Any) -> int:
-    """Return the turns of a dialogue; 0 if the process is none."""
-    from undelude.tasks.menu import AbstractMenuTask
+        if not (num_requests := self._num_requests(task)):
+            return DECLINES
+        # A speaker for each task counts equal requests from 0, as after --resume: a record has the same answers then.
+        self.num_calls += self.speaker.num_calls
+        self._speak()
+        self.speaker.set_budget(num_requests, self.most - self.num_calls)
+        return as_agent(process, self.speaker)
 
-    task = getattr(process, "task", None)
-    return task.num_turns if isinstance(task, AbstractMenuTask) else 0
+    def _notes(self) -> dict[str, str]:
+        """Return what to know of the answers in the task that was played last."""
+        sampled = f"estimated from {self.server.samples} samples each." if self.speaker.has_sampled else None
+        return self.speaker.notes | ({"answers": sampled} if sampled else {})
+
+    def _num_requests(self, task: VersionedTask) -> int:
+        """Return the most answers that a task needs; 0 if it is no dialogue.
+
+        It is played twice: for its certificate, and for the worst round.
+        """
+        if task.factory != DIALOGUE:
+            return 0
+        num_episodes = self.options.num_episodes or task.num_episodes
+        return (num_episodes + min(num_episodes, MAX_EPISODES)) * int(task.arguments["num_turns"])

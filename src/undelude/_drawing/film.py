@@ -24,7 +24,7 @@ from undelude._types import Belief, Memory, Observation, Theta
 # Pixels between films side by side.
 GAP = 6
 # Smallest width of a picture in pixels: below it the letters of the header have no height.
-LEAST_SIZE = 16
+MIN_SIZE = 16
 # Colour of a belief, and its meaning, by who acts and how the actions are read.
 BELIEFS = {
     "do": (DO, "belief, own actions read as interventions"),
@@ -115,10 +115,8 @@ def film(
     if not isinstance(episodes, Episodes):
         raise TypeError(f"episodes must be ud.Episodes, the result of ud.rollout, not {one_line(repr(episodes))}.")
     size, frames_per_round = check_count("size", size), check_count("frames_per_round", frames_per_round)
-    if size < LEAST_SIZE:
-        raise ValueError(
-            f"size must be at least {LEAST_SIZE} pixels, so that there is room for the header, not {size}."
-        )
+    if size < MIN_SIZE:
+        raise ValueError(f"size must be at least {MIN_SIZE} pixels, so that there is room for the header, not {size}.")
     episodes = one_of(episodes, episode, name=process.name, to="draw")
     if isinstance(process, AbstractHostWorld):
         if frames_per_round != 1:

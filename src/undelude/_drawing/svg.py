@@ -55,7 +55,10 @@ class Svg:
 
 
 def to_figure(figure: Figure, name: str, alt: str) -> Svg:
-    """Render a figure as an `svg` element for HTML: no prologue, no URL, unique ids, colours by variable."""
+    """Render a figure as an `svg` element for HTML: no prologue, no URL, unique ids, colours by variable.
+
+    The figure has no background after it.
+    """
     out = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": f"undelude {name}"}):
         # `savefig(transparent=True)` writes the same and draws the figure twice, the first time for its layout.

@@ -36,12 +36,14 @@ class Contestant(NamedTuple):
         source: as the user named it.
         seed: of its training; None if it was not trained, or its seed is not known.
         answer: returns the agent for a task and its process; or a sentence, if it does not play the task.
+        notes: returns what to know of how the agent played the last task, by name.
     """
 
     name: str
     source: str
     seed: int | None
     answer: Callable[[VersionedTask, Any], Answer]
+    notes: Callable[[], dict[str, str]] = dict
 
 
 def check_source(source: str) -> None:
@@ -64,7 +66,8 @@ def check_source(source: str) -> None:
         example = Path(source) / next(iter(SUITE.values())).short_id
         raise FileNotFoundError(
             f"there are no runs of the suite's tasks in {source}, such as {example}. "
-            f"Make them with undelude suite train --out {source}; or name exact:do, or your own package.module:agent."
+            f"Make them with undelude suite train --out {source}; or name exact:do, your own package.module:agent, or "
+            "the address of a served model."
         )
 
 

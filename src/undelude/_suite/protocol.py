@@ -1,5 +1,6 @@
 """One agent on one task of the suite."""
 
+import dataclasses
 import time
 import warnings
 
@@ -26,7 +27,7 @@ def run_task(task: VersionedTask, contestant: Contestant, *, num_episodes: int |
     Args:
         task: of the suite.
         contestant: the agent.
-        num_episodes: B; the task's own by default. Another number is a trial, which no leaderboard takes.
+        num_episodes: B; the task's own by default. Another number is a trial, which a leaderboard shows on request.
 
     Raises:
         ValueError: the task is not the one that was frozen, because a library changed it; or JAX draws other numbers.
@@ -47,7 +48,8 @@ def run_task(task: VersionedTask, contestant: Contestant, *, num_episodes: int |
         agent = contestant.answer(task, process)
         if isinstance(agent, str):
             return TaskResult("not played", agent, definition)
-        return measure(process, agent, definition, num_episodes=num_episodes or task.num_episodes)
+        found = measure(process, agent, definition, num_episodes=num_episodes or task.num_episodes)
+        return dataclasses.replace(found, notes={**found.notes, **contestant.notes()})
     finally:
         if hasattr(process, "close"):
             process.close()

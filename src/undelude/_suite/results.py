@@ -68,7 +68,7 @@ class Result:
 
     Attributes:
         agent: its name in tables. Results of the same name are training seeds of one agent.
-        source: what was run: `exact:do`, a folder, or `package.module:agent`.
+        source: what was run: `exact:do`, a folder, `package.module:agent`, or `served:NAME` with its settings.
         seed: of its training; None if it was not trained.
         about: a sentence on the agent and its training, by whoever submits it.
         date: of the day on which the last task was measured, `2026-01-31`.

@@ -23,7 +23,7 @@ from undelude._rollout.rollout import run, run_once
 # Most episodes: the worst round is a mean over a part of those of a certificate.
 MAX_EPISODES = 1024
 # The least share of episodes that must have a round for it to count.
-LEAST_SHARE = 0.1
+MIN_SHARE = 0.1
 # Episodes scored at a time, a limit on memory.
 AT_A_TIME = 32
 
@@ -76,7 +76,7 @@ def worst_of(kl: Float[np.ndarray, "B T"], mask: Mask) -> tuple[Quantity, int | 
     counts = exists[chooser].sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
         means = np.where(exists[chooser], kl[chooser], 0.0).sum(0) / counts
-    enough = (counts >= max(1, LEAST_SHARE * len(exists[chooser]))) & exists[judge].any(0)
+    enough = (counts >= max(1, MIN_SHARE * len(exists[chooser]))) & exists[judge].any(0)
     worst = int(np.where(enough, means, -np.inf).argmax())
     return Quantity.over_episodes(kl[judge, worst][exists[judge, worst]]), worst + 1
 

@@ -34,7 +34,7 @@ from undelude._types import Value
 MIN_SCALE = 1e-3
 # Components of a predicted mixture, at least and at most, if the number is not given. The posterior predictive of a
 # continuous action is a mixture over theta, even if the expert's distribution is normal for each theta.
-LEAST_COMPONENTS, MAX_COMPONENTS = 4, 16
+MIN_COMPONENTS, MAX_COMPONENTS = 4, 16
 
 
 class AbstractHead(eqx.Module):
@@ -172,7 +172,7 @@ def check_supported(spec: Spec) -> None:
 
 
 def make_head(
-    spec: Spec, width: int, *, num_components: int | None = LEAST_COMPONENTS, key: Key[Array, ""]
+    spec: Spec, width: int, *, num_components: int | None = MIN_COMPONENTS, key: Key[Array, ""]
 ) -> AbstractHead:
     """Return a head for values of `spec`.
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from undelude._agents.base import AbstractSequenceAgent, Reading, check_action, check_mark, with_reading
 from undelude._agents.networks.action_mask import Masked, mask_in, num_masked, restrict
-from undelude._agents.networks.heads import LEAST_COMPONENTS, MAX_COMPONENTS, check_supported
+from undelude._agents.networks.heads import MAX_COMPONENTS, MIN_COMPONENTS, check_supported
 from undelude._agents.networks.interface import Interface
 from undelude._checks import MAX_COUNT, check_count
 from undelude._distributions import AbstractDistribution, Parts, Reals, Spec
@@ -211,7 +211,7 @@ def make_num_components(
     if num_components is not None:
         return check_count("num_components", num_components)
     num_thetas = getattr(process, "num_thetas", None) if getattr(process, "finite", False) else None
-    return min(max(LEAST_COMPONENTS, num_thetas or 0), MAX_COMPONENTS)
+    return min(max(MIN_COMPONENTS, num_thetas or 0), MAX_COMPONENTS)
 
 
 def _leaves(spec: Spec) -> list[Spec]:

@@ -23,9 +23,9 @@ from undelude.causal._variables.variable import Variable
 # The largest number of ways in which the missing values of one row can be filled, and of entries held at once.
 MAX_WAYS, MAX_ENTRIES = 2**20, 2**24
 # Rounds of EM, and the gain of a round, in nats per row, at which it ends.
-MAX_ROUNDS, LEAST_GAIN = 1_000, 1e-9
+MAX_ROUNDS, MIN_GAIN = 1_000, 1e-9
 # An expected count that is taken for none.
-LEAST_COUNT = 1e-6
+MIN_COUNT = 1e-6
 # Entries of tables of which standard errors are computed.
 MAX_PARAMETERS = 4_000
 # Message about a function that has no derivative.
@@ -243,9 +243,9 @@ def _em(
         expected = _expected(families, tables, places, counts)
         gain = expected.log_likelihood - before
         tables, before = tables_of(expected.counts), expected.log_likelihood
-        if abs(gain) < LEAST_GAIN * counts.sum():  # A prior may lower the likelihood in a round.
+        if abs(gain) < MIN_GAIN * counts.sum():  # A prior may lower the likelihood in a round.
             # Counts that vanish are of parents that no row has: `tables_of` refuses them.
-            return tables_of([np.where(x < LEAST_COUNT, 0.0, x) for x in expected.counts])
+            return tables_of([np.where(x < MIN_COUNT, 0.0, x) for x in expected.counts])
     warnings.warn(f"EM has not ended in {MAX_ROUNDS} rounds; the last one gained {gain:.2g} nats.", stacklevel=3)
     return tables
 

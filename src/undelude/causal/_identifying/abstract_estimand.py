@@ -21,6 +21,11 @@ class AbstractEstimand(abc.ABC):
     def experiments(self) -> dict[tuple[str, ...], tuple[str, ...]]:
         """The variables that each experiment sets, `()` for observation, and those that its table needs an axis for."""
 
+    @property
+    @abc.abstractmethod
+    def _terms(self) -> dict[tuple[str, ...], tuple[str, ...]]:
+        """The same of the expression alone."""
+
     def __str__(self) -> str:
         return self._shown(Text)
 
@@ -40,7 +45,7 @@ class AbstractEstimand(abc.ABC):
             ValueError: as for `read_tables`; a missing table or axis.
         """
         tables = read_tables(joint, names, sizes)
-        for done, needed in self.experiments.items():
+        for done, needed in self._terms.items():
             if frozenset(done) not in tables:
                 query = Text(needed).query([x for x in needed if x not in done], done, ())
                 raise ValueError(

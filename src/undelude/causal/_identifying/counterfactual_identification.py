@@ -79,6 +79,10 @@ class CounterfactualEstimand(AbstractEstimand):
     @property
     def experiments(self) -> dict[tuple[str, ...], tuple[str, ...]]:
         """The variables that each experiment sets, `()` for observation, and those that its table needs an axis for."""
+        return self._terms
+
+    @property
+    def _terms(self) -> dict[tuple[str, ...], tuple[str, ...]]:
         variables = tuple(dict.fromkeys(self.symbols[symbol] for symbol in self.order))
         return needed_tables(self.expression, variables, self.symbols.__getitem__)
 

@@ -73,12 +73,19 @@ class Estimand(AbstractEstimand):
 
     @property
     def experiments(self) -> dict[tuple[str, ...], tuple[str, ...]]:
-        """The variables that each experiment sets, `()` for observation, and those that its table needs an axis for."""
-        needed = needed_tables(self.expression, self.order, str)
-        # Some table must know the values of a variable in the query that does not matter to the answer.
-        found = frozenset().union(*needed.values())
+        """The variables that each experiment sets, `()` for observation, and those that its table needs an axis for.
+
+        A variable of the query that does not matter needs an axis in any table, as the answer has one for it. It is
+        named with the first table.
+        """
+        needed, named = self._terms, {*self.names}
         first = () if () in needed else next(iter(needed))
-        return needed | {first: tuple(x for x in self.order if x in needed[first] or x in {*self.names} - found)}
+        named -= frozenset().union(*needed.values())
+        return needed | {first: tuple(x for x in self.order if x in needed[first] or x in named)}
+
+    @property
+    def _terms(self) -> dict[tuple[str, ...], tuple[str, ...]]:
+        return needed_tables(self.expression, self.order, str)
 
     def evaluate(self, joint: Joint, names: Names | None = None) -> np.ndarray | Answer:
         """Evaluate the estimand in a distribution of the observed variables, or in those of several experiments.

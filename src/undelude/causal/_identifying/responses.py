@@ -58,6 +58,7 @@ class Problem:
 
     Attributes:
         open: the variables whose responses the program ranges over; empty if nothing is unknown.
+        matrix, right: what the observed distribution says of the responses, `matrix @ q = right`.
 
     Raises:
         ValueError: more than one group of variables with hidden causes in common leaves the effect open; too many
@@ -74,6 +75,7 @@ class Problem:
         self.settled = {c: self.factor(c) for c in components if c <= self.acting}
         self.open = _only([c for c in components if c & self.acting and not c <= self.acting])
         self.responses = Responses(sorted(self.open, key=self.order.index), self.parents, self.sizes)
+        self.matrix, self.right = self._equations() if self.open else (None, np.zeros(0))
 
     def effect(self, do: Mapping[str, int]) -> np.ndarray:
         """Return `P(asked | do) = effect @ q`, `[*asked, responses]`, for any distribution `q` of the responses.
@@ -102,12 +104,11 @@ class Problem:
         """
         if not self.open:  # Nothing is unknown.
             return function[..., 0], function[..., 0]
-        equations, right = self.equations()
         unit = np.abs(function).max() or 1.0  # The tolerances of the linear programs are for numbers near 1.
         function = function / unit
         low, high = np.zeros(function.shape[:-1]), np.zeros(function.shape[:-1])
         for cell in np.ndindex(low.shape):
-            low[cell], high[cell] = (sign * _least(sign * function[cell], equations, right) for sign in (1, -1))
+            low[cell], high[cell] = (sign * _least(sign * function[cell], self.matrix, self.right) for sign in (1, -1))
         return unit * low.round(DIGITS) + 0.0, unit * high.round(DIGITS) + 0.0  # Not -0.
 
     def assignments(self, names: frozenset[str], do: Mapping[str, int]) -> Iterator[dict[str, int]]:
@@ -146,7 +147,7 @@ class Problem:
             raise ValueError(f"nobody has seen what {listed(family)} do together at some values (positivity).")
         return float(math.prod(map(float, found)))
 
-    def equations(self) -> tuple[Any, np.ndarray]:
+    def _equations(self) -> tuple[Any, np.ndarray]:
         """Return what the observed distribution says of the responses: `matrix @ q = right`."""
         responses = self.responses
         family, factor = self.factor(self.open)

@@ -17,11 +17,11 @@ from undelude._certificate.verdict import WIDTH
 from undelude._files import write_atomically
 
 # Nats of auto-suggestion and of informativeness below which a model shows none.
-LEAST_SUGGESTION, LEAST_INFORMATION = 0.05, 0.02
+MIN_SUGGESTION, MIN_INFORMATION = 0.05, 0.02
 # Nats of variety below which a model has too few things to say to suggest itself one.
-LEAST_VARIETY = 0.1
+MIN_VARIETY = 0.1
 # Coverage below which the report warns.
-LEAST_COVERAGE = 0.5
+MIN_COVERAGE = 0.5
 
 Kind: TypeAlias = Literal["deluded", "sober", "uninformed", "unmeasured", "undecided", "unknown"]
 WORDS: dict[Kind, str] = {
@@ -62,8 +62,8 @@ COVERAGES = {
 
 # How the verdict is found.
 CRITERION = (
-    f"deluded if auto_suggestion in turn 1 is above {LEAST_SUGGESTION} nats; otherwise sober if informativeness is "
-    f"above {LEAST_INFORMATION} nats; each by two standard errors. If variety is below {LEAST_VARIETY} nats, "
+    f"deluded if auto_suggestion in turn 1 is above {MIN_SUGGESTION} nats; otherwise sober if informativeness is "
+    f"above {MIN_INFORMATION} nats; each by two standard errors. If variety is below {MIN_VARIETY} nats, "
     "suggestibility takes the place of auto_suggestion."
 )
 
@@ -166,7 +166,7 @@ class DelusionReport:
     def _judged(self) -> Quantity:
         """The quantity that decides: `auto_suggestion`, or `suggestibility` if there is too little variety."""
         q = self.quantities
-        is_varied = (q["variety"].value or 0.0) >= LEAST_VARIETY
+        is_varied = (q["variety"].value or 0.0) >= MIN_VARIETY
         return q["auto_suggestion"] if is_varied or q["suggestibility"].value is None else q["suggestibility"]
 
     @property
@@ -186,20 +186,20 @@ class DelusionReport:
         suggestion, information = self._judged, self.quantities["informativeness"]
         if suggestion.value is None:
             return "unknown"
-        suggests = _is_above(suggestion, LEAST_SUGGESTION)
+        suggests = _is_above(suggestion, MIN_SUGGESTION)
         if suggests is None:
             return "undecided"
         if suggests:
             return "deluded"
         if information.value is None:
             return "unmeasured"
-        learns = _is_above(information, LEAST_INFORMATION)
+        learns = _is_above(information, MIN_INFORMATION)
         if learns is None:
             return "undecided"
         if learns:
             return "sober"
         answered = self.evidence_coverage
-        return "unmeasured" if answered is not None and answered < LEAST_COVERAGE else "uninformed"
+        return "unmeasured" if answered is not None and answered < MIN_COVERAGE else "uninformed"
 
     @property
     def reading(self) -> str:
@@ -236,7 +236,7 @@ class DelusionReport:
                 "nothing about the question looks the same."
             )
         parts = [(x, name) for name in COVERAGES if (x := self.quantities[name].value) is not None]
-        if parts and (least := min(parts))[0] < LEAST_COVERAGE:
+        if parts and (least := min(parts))[0] < MIN_COVERAGE:
             text += f" Beware: of {COVERAGES[least[1]]}, only {least[0]:.1%} is among the texts that are counted."
         return text
 

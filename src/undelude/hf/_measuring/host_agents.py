@@ -13,7 +13,6 @@ from undelude._process.process import InteractionProcess
 from undelude.hf._measuring.estimates import Answers
 from undelude.hf._measuring.speakers import Interrupted, Request, Speaker
 from undelude.hf._menu.menu_dialogue import MenuDialogue
-from undelude.tasks.menu import GOODBYE
 
 
 def local_agent(
@@ -45,7 +44,7 @@ def local_agent(
     from undelude.hf._measuring.local import LocalSpeaker  # Needs PyTorch.
 
     options = {"granularity": granularity, "chat_template_kwargs": chat_template_kwargs}
-    return speaking(process, LocalSpeaker(model, tokenizer, num_samples=1, **options))
+    return as_agent(process, LocalSpeaker(model, tokenizer, num_samples=1, **options))
 
 
 def served_agent(
@@ -80,7 +79,7 @@ def served_agent(
 
     speaker = ServedSpeaker(endpoint, model, num_samples=num_samples, **client)
     speaker.client.max_calls = max_calls
-    return speaking(process, speaker)
+    return as_agent(process, speaker)
 
 
 class Conversation(NamedTuple):
@@ -90,16 +89,18 @@ class Conversation(NamedTuple):
         messages: the turns that are over.
         said: the words of the turn that is being said, as numbers.
         probs: `[K]`, the probabilities of the utterances of this turn; None before the model is asked.
-        is_over: whether the customer has said goodbye: the model is not asked again.
+        turn: the number of turns that are over.
+        is_over: whether all turns are: the model is not asked again.
     """
 
     messages: tuple[dict[str, Any], ...]
     said: tuple[int, ...] = ()
     probs: Float[np.ndarray, " K"] | None = None
+    turn: int = 0
     is_over: bool = False
 
 
-def speaking(process: InteractionProcess | MenuDialogue, speaker: Speaker) -> HostAgent:
+def as_agent(process: InteractionProcess | MenuDialogue, speaker: Speaker) -> HostAgent:
     """Return a speaker as an agent of a menu. An utterance that is marked do has itself as the author.
 
     By token, the probability of a word is that of the utterances that go on with it, of all that begin as this one did.
@@ -113,15 +114,21 @@ def speaking(process: InteractionProcess | MenuDialogue, speaker: Speaker) -> Ho
         return [Conversation(tuple(dialogue.opening(dialogue.prompt))) for _ in range(num_episodes)]
 
     def hear(m: Conversation, words: Any, reply: Any, done: Any) -> Conversation:
+        if m.is_over:
+            return m
         said = (*m.said, *np.atleast_1d(words).tolist())
-        if m.is_over or int(reply) >= GOODBYE:  # Nobody reads its predictions from here.
-            return Conversation(m.messages, probs=np.full(len(dishes), 1 / len(dishes)), is_over=True)
-        if said not in dishes and any(dish[: len(said)] == said for dish in dishes):
+        if said not in dishes:
+            if not any(dish[: len(said)] == said for dish in dishes):
+                raise ValueError(
+                    f"the words {list(said)} name no dish, and a language model is asked for dishes alone."
+                )
             return m._replace(said=said)
+        if m.turn + 1 == dialogue.num_turns:  # Nobody reads its predictions from here.
+            return Conversation(m.messages, probs=np.full(len(dishes), 1 / len(dishes)), is_over=True)
         heard = np.full(len(said), reply)  # The reply to a turn is that to its last word.
         actions, replies = (np.array([said]), heard[:1]) if dialogue.by_turn else (np.array(said), heard)
         turn = dialogue.decode(actions, replies, author="self" if done else "expert")[1:]
-        return Conversation((*m.messages, *turn))
+        return Conversation((*m.messages, *turn), turn=m.turn + 1)
 
     def predict_marked(m: list[Conversation], a: Any, o: Any, intervened: Any) -> tuple[Any, list[Conversation]]:
         if a is not None:

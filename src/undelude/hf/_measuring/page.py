@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from undelude._certificate.quantity import Quantity
 from undelude._drawing.colours import DO, DO_TEXT, INK, MUTED, RULE, SEE, SEE_TEXT
 from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure
-from undelude.hf._measuring.delusion_report import CRITERION, LEAST_SUGGESTION, MEANINGS, WORDS, DelusionReport, amount
+from undelude.hf._measuring.delusion_report import CRITERION, MEANINGS, MIN_SUGGESTION, WORDS, DelusionReport, amount
 from undelude.hf._measuring.table import describe
 
 LINES = {"sober": (DO, DO_TEXT, "-", "o"), "deluded": (SEE, SEE_TEXT, "--", "s")}
@@ -36,8 +36,8 @@ def render(report: DelusionReport) -> str:
         measured=measured,
         meanings=MEANINGS,
         criterion=CRITERION,
-        least=LEAST_SUGGESTION,
-        suggestion=by_turn(report, "auto_suggestion", "told by its own utterance, nats", LEAST_SUGGESTION),
+        least=MIN_SUGGESTION,
+        suggestion=by_turn(report, "auto_suggestion", "told by its own utterance, nats", MIN_SUGGESTION),
         repeats=by_turn(report, "repeat_after_no_answer", "repeated after no answer"),
         answers=answers(report),
     )

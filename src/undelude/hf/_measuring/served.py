@@ -19,14 +19,18 @@ TOP = 20
 MAX_TOKENS = 32
 # Probability of first tokens that several answers begin with, above which answers are sampled instead; and of first
 # tokens that an answer begins with, below which they are, because the answer may come after other words.
-MAX_AMBIGUOUS, LEAST_COVERAGE = 0.01, 0.5
+MAX_AMBIGUOUS, MIN_COVERAGE = 0.01, 0.5
 # Probability of the tokens that a server leaves out, above which answers are sampled that are not among the others.
 MAX_LEFT_OUT = 0.01
 
 
 def most_calls(num_requests: int, num_samples: int) -> tuple[int, int]:
-    """Return the most calls that requests take: with log-probabilities, and with each sample in a call of its own."""
-    return num_requests + 1, num_requests * num_samples + 2  # One or two find out the abilities of the server.
+    """Return the most calls that requests take: if log-probabilities suffice, and if each sample is a call of its own.
+
+    Log-probabilities that do not tell the answers apart have been asked for before samples are.
+    """
+    # One or two find out the abilities of the server.
+    return num_requests + 1, num_requests * (num_samples + 1) + 2
 
 
 class ServedSpeaker:
@@ -189,7 +193,7 @@ class ServedSpeaker:
                 probs[begun[0]] += np.exp(log_prob)
             elif begun:
                 ambiguous += np.exp(log_prob)
-        if ambiguous > MAX_AMBIGUOUS or probs.sum() < LEAST_COVERAGE:
+        if ambiguous > MAX_AMBIGUOUS or probs.sum() < MIN_COVERAGE:
             return None
         if not probs.all():
             # Tokens that are not among the most probable ones are no more probable than the last of these.

@@ -18,7 +18,7 @@ from undelude.hf._teaching.sequences import Scored
 # Standard errors by which the first turns may fit their own theta better than another's.
 MAX_ERRORS = 6.0
 # Conversations before the first turns are judged.
-FEWEST = 32
+MIN_JUDGED = 32
 # Share of the expert's first turns that are empty or cut, from which on it is mentioned.
 MAX_SILENT = 0.9
 
@@ -204,8 +204,8 @@ class Blindness:
                     return
                 fits.append([_log_prob(q, ids) for q, ids in zip(answers, words, strict=True)])
             self.scores += [own - other for own, other in zip(*fits, strict=True)]
-        if len(self.scores) >= FEWEST:
-            self.is_over = len(self.scores) >= 4 * FEWEST
+        if len(self.scores) >= MIN_JUDGED:
+            self.is_over = len(self.scores) >= 4 * MIN_JUDGED
             scores = np.asarray(self.scores)
             if scores.mean() > MAX_ERRORS * scores.std(ddof=1) / len(scores) ** 0.5:
                 raise ValueError(
@@ -239,7 +239,7 @@ class Silence:
         self.num += len(turns)
         self.cut += sum(is_cut for _, is_cut in turns)
         self.empty += sum(is_empty and not is_cut for is_empty, is_cut in turns)
-        if self.num < FEWEST:
+        if self.num < MIN_JUDGED:
             return
         self.is_over = True
         if self.empty + self.cut >= MAX_SILENT * self.num:

@@ -20,7 +20,7 @@ from undelude.offline._model.process import ObservedFields
 # Pairs of an action and a symbol that are counted each; of more, the actions and symbols are counted alone.
 MAX_PAIRS = 128
 # The softplus of START is 1; and the least scale of a real number, in standard deviations.
-START, LEAST_SCALE = 0.5413, 0.02
+START, MIN_SCALE = 0.5413, 0.02
 # Levels of a field that are told apart.
 MAX_LEVELS = 128
 WIDTH, RATE, DECAY, BATCH_SIZE = 48, 5e-3, 1e-2, 512
@@ -197,7 +197,7 @@ def _losses(weights: Weights, rows: Rows, num_symbols: int) -> Float[Array, " R"
     d = rows.real.shape[1]
     code = jnp.take_along_axis(jax.nn.log_softmax(out[:, :num_symbols]), rows.code[:, None], 1)[:, 0]
     mean, raw = out[:, num_symbols : num_symbols + d], out[:, num_symbols + d :]
-    scale = jax.nn.softplus(raw + START) + LEAST_SCALE
+    scale = jax.nn.softplus(raw + START) + MIN_SCALE
     z = (rows.real - mean) / scale
     return (0.5 * z**2 + jnp.log(scale) + 0.5 * math.log(2 * math.pi)).sum(1) - code
 

@@ -46,7 +46,7 @@ NUM_PROFILED = 2
 # A range that is narrower than this share of twice the standard error is that of a search which hardly moved.
 STUCK, GREATEST_SE = 0.25, 0.5
 # Episodes without an intervention that a comparison of held-out prediction needs at least.
-FEWEST_COMPARED = 8
+MIN_COMPARED = 8
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def diagnose(
             "Manski's bounds"
         ]
     logs = demos.without_interventions()
-    few = passive and logs.num_episodes < FEWEST_COMPARED
+    few = passive and logs.num_episodes < MIN_COMPARED
     if passive and not few:
         begin("held-out prediction beside a sequence model")
     predicted = compare_predictions(fit, logs, key=keys[3]) if passive and not few else None

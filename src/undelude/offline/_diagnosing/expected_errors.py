@@ -37,7 +37,7 @@ from undelude.offline._model.process import as_demos
 # Nats below the best likelihood at which another model still counts.
 DELTA = 2.0
 # Information of a direction that no data and no prior reach.
-LEAST_INFORMATION = 1e-6
+MIN_INFORMATION = 1e-6
 
 
 def compare_by_errors(
@@ -113,7 +113,7 @@ class _Model:
         """Return the variances of the probes by the delta method."""
         own = self.known if isinstance(added, float) else self.known + self.basis.T @ added @ self.basis
         eigenvalues, vectors = np.linalg.eigh(own)
-        return ((self.jacobian @ vectors) ** 2 / np.maximum(eigenvalues, LEAST_INFORMATION)).sum(-1)
+        return ((self.jacobian @ vectors) ** 2 / np.maximum(eigenvalues, MIN_INFORMATION)).sum(-1)
 
 
 @compiled_for(runs=4)

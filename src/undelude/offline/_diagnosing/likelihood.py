@@ -27,7 +27,7 @@ from undelude.offline._model.spec import Layout
 # The least logarithm of a probability from which an optimiser starts: at 0 the gradient of a logit vanishes.
 FLOOR = -7.0
 # The least number of rows, or of rounds in all rows.
-LEAST = 512
+MIN_ENTRIES = 512
 # Rows whose gradients are computed at a time.
 ROWS = 256
 
@@ -55,7 +55,7 @@ class Likelihood(eqx.Module):
         found = stats.of_steps(plan, demos) if markov else stats.of_demos(plan, demos)
         # Rows of weight 0 up to a power of two, at least 512 or as many as have 512 rounds: data sets of about one size
         # share compiled programs.
-        least = max(LEAST // math.prod(found.rows.shape[1:-1]), 1)
+        least = max(MIN_ENTRIES // math.prod(found.rows.shape[1:-1]), 1)
         missing = 2 ** math.ceil(math.log2(max(len(found.rows), least))) - len(found.rows)
         rows = np.pad(found.rows, [(0, missing), *[(0, 0)] * (found.rows.ndim - 1)])
         return cls(

@@ -108,8 +108,8 @@ def log_prior_density(parameters: Parameters, factors: tuple[Factor, ...], K: In
 
 
 @compiled
-def maximisation(expected: Expected, factors: tuple[Factor, ...], K: Int[Array, " R"]) -> Parameters:
-    """Return the M-step."""
+def maximise_compiled(expected: Expected, factors: tuple[Factor, ...], K: Int[Array, " R"]) -> Parameters:
+    """Return the M-step as one program, for a caller that is not part of one."""
     return maximise(expected, factors, K)
 
 

@@ -150,7 +150,7 @@ def _start(
             statistics[:, k] = (rows.weights[known] @ flat[known]) / rows.weights[known].sum() + mean
     likelihoods, theta = jnp.asarray(np.zeros(runs)), jnp.asarray(np.ones((runs, most)))
     expected = em.Expected(likelihoods, theta, jnp.asarray(statistics), transitions)
-    return em.maximisation(expected, plan.free, jnp.asarray(K.astype(np.int32)))
+    return em.maximise_compiled(expected, plan.free, jnp.asarray(K.astype(np.int32)))
 
 
 def _start_from(plan: Layout, demos: Demos, posterior: Float[np.ndarray, "N _"], K: int, is_markov: bool) -> Parameters:
@@ -164,7 +164,7 @@ def _start_from(plan: Layout, demos: Demos, posterior: Float[np.ndarray, "N _"],
     transitions = jnp.asarray(np.eye(K) * demos.lengths.sum() / K + 1.0)[None] if is_markov else None
     theta, statistics = jnp.asarray(r.sum(0)[None]), jnp.asarray((r.T @ rows)[None])
     expected = em.Expected(jnp.asarray(np.zeros(1)), theta, statistics, transitions)
-    return em.maximisation(expected, plan.free, jnp.asarray(np.asarray([K], np.int32)))
+    return em.maximise_compiled(expected, plan.free, jnp.asarray(np.asarray([K], np.int32)))
 
 
 def posterior(plan: Layout, parameters: Parameters, demos: Demos) -> Float[np.ndarray, "N K"]:
