@@ -295,3 +295,14 @@ def test_wrong_tables_raise(joint, names, message):
 def test_wrong_experiments_raise(experiments, error, message):
     with pytest.raises(error, match=message):
         ud.identify(FROG, "O", do="A", latent="Theta", experiments=experiments)
+
+
+def test_any_table_tells_the_values_of_a_variable_that_does_not_matter():
+    graph = {"W": (), "U": (), "A": ("U",), "O": ("A", "U")}
+    effect = ud.identify(graph, "O", do=("A", "W"), latent="U", experiments=["A", ()])
+    table = np.array([[0.4, 0.1], [0.2, 0.3]])
+    joint = {"A": (table, ("A", "O")), (): ([0.2, 0.3, 0.5], "W")}
+    expected = np.repeat((table / table.sum(1, keepdims=True)).T[..., None], 3, -1)
+    np.testing.assert_allclose(effect.evaluate(joint), expected)
+    with pytest.raises(ValueError, match="no axis for W"):
+        effect.evaluate({"A": (table, ("A", "O"))})
