@@ -417,6 +417,23 @@ def test_baselines_are_of_the_present_definitions(result):
     assert result.about
 
 
+def test_readme_has_the_range_of_each_teaching():
+    """Of five architectures; the clones are within their intervals of 0."""
+    found: dict[str, list[float]] = {}
+    for x in aggregate.standings(leaderboard.baselines()):
+        architecture, _, teaching = x.agent.partition(", ")
+        if architecture in ("LSTM", "GRU", "Linear", "Transformer", "Markov"):
+            assert x.score is not None
+            found.setdefault(teaching, []).append(round(x.score.value, 2))
+    assert len(found["counterfactual"]) == 5
+    clones = [*found["cloning"], *found["factual"]]
+    assert max(map(abs, clones)) <= 0.02
+    taught, between = ((min(found[x]), max(found[x])) for x in ("counterfactual", "DAgger"))
+    words = " ".join((ROOT / "README.md").read_text().split())
+    assert f"to {taught[0]:.2f} to {taught[1]:.2f} if they".replace("0.", ".") in words
+    assert f"to {between[0]:.2f} to {between[1]:.2f} by DAgger".replace("0.", ".") in words
+
+
 def test_page_stands_alone_and_names_everything(tmp_path):
     mine = all_at(0.5, agent="<mine>", without=[BANDIT.id])
     standings = aggregate.standings([*leaderboard.baselines(), mine])
