@@ -136,6 +136,7 @@ def test_command_exports_and_prints_latency(tmp_path, capsys):
     assert main([*command, str(tmp_path / "out")]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "microseconds (median)" in out
+    assert "is not finished, and the agent has no certificate. Resume it with: undelude train" in out
     assert (tmp_path / "out" / "act.bin").exists()
     assert main([*command, str(tmp_path / "out")]) == 2
     assert "is not empty: export into another folder, or overwrite it with --overwrite" in capsys.readouterr().err

@@ -518,6 +518,11 @@ def test_own_agent_is_measured_or_listed_as_declining(folder, capfd):
     assert "is a trial" in capfd.readouterr().err
     assert suite("table", "results/suite-agents-uniform.json", "--trials") == 0
     assert "suite_agents:uniform" in (folder / "leaderboard.html").read_text()
+    assert suite("table", "results/suite-agents-uniform.json", "--trials") == 0  # A page is written again.
+    mine = "results/suite-agents-uniform.json"
+    assert suite("table", mine, "--trials", "--out", mine) == 2
+    assert "exists and is no leaderboard" in capfd.readouterr().err
+    assert read_result(folder / mine) == result
 
 
 def test_run_goes_on_where_it_stopped(folder, capfd, monkeypatch):
@@ -539,6 +544,8 @@ def test_run_goes_on_where_it_stopped(folder, capfd, monkeypatch):
     assert "has agent 'suite_agents:uniform'" in capfd.readouterr().err
     assert suite("run", "suite_agents:uniform", *few, "--resume", "--about", "Another sentence.") == 2
     assert "x.json has the sentence --about '', which --resume keeps" in capfd.readouterr().err
+    assert suite("run", "suite_agents:uniform", *few, "--num-episodes", 32, "--resume") == 2
+    assert "has undelude/frog-v1 on 16 episodes, and this command asks for 32" in capfd.readouterr().err
     monkeypatch.setattr("undelude._cli.suite.run_task", real)
     before = read_result(Path("x.json")).tasks[FROG.id]
     assert suite("run", "suite_agents:uniform", *few, "--resume") == 0
@@ -638,5 +645,9 @@ def test_file_of_a_baselines_agent_takes_its_place(tmp_path):
     aggregate.standings(found)
     other = dataclasses.replace(see, source="mine:agent")
     write_result(file, other)
-    with pytest.raises(ValueError, match="two results without a seed of 'exact see'"):
-        aggregate.standings(leaderboard.read_results([file], baselines=True, trials=False))
+    with pytest.raises(ValueError, match="the name of a stored baseline, 'exact see', and is of another agent"):
+        leaderboard.read_results([file], baselines=True, trials=False)
+    write_result(file, dataclasses.replace(see, tasks={BANDIT.id: see.tasks[BANDIT.id]}))
+    with pytest.raises(ValueError, match="or not whole"):
+        leaderboard.read_results([file], baselines=True, trials=False)
+    assert len(leaderboard.read_results([file], baselines=False, trials=False)) == 1

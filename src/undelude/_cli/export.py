@@ -42,6 +42,12 @@ def run(options: Export, call: Call) -> ExitCode:
     console.print(
         f"Written to {folder}: init, act, observe, step and manifest.json, {size / 1e6:.1f} MB.", soft_wrap=True
     )
+    if not run.is_finished:
+        console.print(
+            f"Training in {options.directory} is not finished, and the agent has no certificate. Resume it with: "
+            f"{run.resume_command}",
+            soft_wrap=True,
+        )
     median, p99 = np.percentile(microseconds, (50, 99))
     where = jax.devices()[0].platform if options.format == "jax" else "cpu, by ONNX Runtime"
     console.print(

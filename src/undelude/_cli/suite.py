@@ -21,7 +21,7 @@ from undelude._cli.suite_served import ServedModel
 from undelude._suite import aggregate
 from undelude._suite.contestants import Contestant, check_source, contestants
 from undelude._suite.definitions import digest
-from undelude._suite.leaderboard import read_results, write_page
+from undelude._suite.leaderboard import is_leaderboard, read_results, write_page
 from undelude._suite.protocol import run_task
 from undelude._suite.results import Result, TaskResult, read_result, write_result
 from undelude._user_code import UnknownNameError
@@ -130,6 +130,13 @@ def _begin(options: RunSuite, contestant: Contestant, file: Path) -> Result:
             f"{file} has the sentence --about {shlex.quote(before.about)}, which --resume keeps: leave --about out, or "
             "use another --out."
         )
+    for task in chosen(options.tasks):
+        stored, asked = before.tasks.get(task.id), options.num_episodes or task.num_episodes
+        if stored is not None and stored.status == "played" and stored.num_episodes != asked:
+            raise UsageError(
+                f"{file} has {task.id} on {stored.num_episodes} episodes, and this command asks for {asked}: use "
+                "another --out, so that nothing measured is lost."
+            )
     if before.versions != fresh.versions:
         changed = [x for x in fresh.versions if before.versions.get(x) != fresh.versions[x]]
         raise UsageError(
@@ -221,7 +228,8 @@ def print_standings(console: Console, standings: list[aggregate.Standing]) -> No
     console.print(table)
     for x in standings:
         if x.not_run:
-            console.print(f"{x.agent}: incomplete, not run on {', '.join(x.not_run)}.", soft_wrap=True, markup=False)
+            missing = ", ".join(x.not_run) if len(x.not_run) < 5 else f"{len(x.not_run)} of {len(SUITE)} tasks"
+            console.print(f"{x.agent}: incomplete, not run on {missing}.", soft_wrap=True, markup=False)
         if x.not_played:
             console.print(f"{x.agent}: does not play {', '.join(x.not_played)}.", soft_wrap=True, markup=False)
 
@@ -237,6 +245,8 @@ def estimate_share(x: aggregate.Estimate | None) -> str:
 
 
 def _table(options: WriteTable) -> ExitCode:
+    if options.out.exists() and not is_leaderboard(options.out):
+        raise UsageError(f"{options.out} exists and is no leaderboard: name another file with --out.")
     try:
         results = read_results(
             [Path(x) for x in options.results], baselines=not options.no_baselines, trials=options.trials

@@ -24,6 +24,8 @@ HEADINGS: dict[Group, str] = {
     "taught": "Networks taught by undelude",
     "others": "Other libraries, and agents of your own",
 }
+# In the head of every page.
+TITLE = b"<title>undelude suite: "
 # A sign for each verdict, so that a table is read without its colours.
 SIGNS: dict[str, str] = {"sober": "●", "deluded": "▲", "neither": "◆", "agree": "=", "undecided": "?", "unknown": "?"}
 
@@ -36,10 +38,11 @@ def baselines() -> list[Result]:
 
 
 def read_results(paths: Sequence[Path], *, baselines: bool, trials: bool) -> list[Result]:
-    """Read result files, and add the stored baselines; a file of the same agent takes the place of its baseline.
+    """Read result files, and add the stored baselines; a whole result of the same agent takes its baseline's place.
 
     Raises:
-        ValueError: a file is damaged, was measured on another definition of a task, or is a trial.
+        ValueError: a file is damaged, was measured on another definition of a task, or is a trial; it has the name of a
+            baseline, and is of another agent or not whole.
     """
     found = []
     for path in paths:
@@ -56,8 +59,31 @@ def read_results(paths: Sequence[Path], *, baselines: bool, trials: bool) -> lis
                     f"{SUITE[name].num_episodes}. Measure it without --num-episodes; or show it with --trials."
                 )
         found.append(result)
-    own = {(x.agent, x.source, x.seed) for x in found}
-    return [x for x in (_stored() if baselines else []) if (x.agent, x.source, x.seed) not in own] + found
+    stored = {x.agent: x for x in _stored()} if baselines else {}
+    for path, result in zip(paths, found, strict=True):
+        if result.agent in stored and not _replaces(result, stored[result.agent]):
+            raise ValueError(
+                f"{path} has the name of a stored baseline, {result.agent!r}, and is of another agent or not whole: "
+                "measure it with another --name, or leave the baselines out with --no-baselines."
+            )
+    own = {x.agent for x in found}
+    return [x for x in stored.values() if x.agent not in own] + found
+
+
+def _replaces(own: Result, stored: Result) -> bool:
+    """Return whether a result is a whole one of the agent of a baseline."""
+    is_whole = all(
+        (found := own.tasks.get(name)) is not None
+        and (found.status == "not played" or (found.status == "played" and found.num_episodes == task.num_episodes))
+        for name, task in SUITE.items()
+    )
+    return is_whole and (own.source, own.seed) == (stored.source, stored.seed)
+
+
+def is_leaderboard(file: Path) -> bool:
+    """Return whether a file is a page that `write_page` wrote."""
+    with file.open("rb") as opened:
+        return TITLE in opened.read(2048)
 
 
 def _stored() -> list[Result]:
