@@ -88,7 +88,7 @@ def _run(options: RunSuite) -> ExitCode:
         raise UsageError(f"there is no file {files[0]} to go on with: leave --resume out, or name it with --out.")
     begun = [_begin(options, x, file) for x, file in zip(agents, files, strict=True)]
     if served is not None:
-        served.agree([x for x in tasks if not _is_done(begun[0].tasks.get(x.id), x, options.num_episodes)])
+        served.agree([x for x in tasks if not _is_done(begun[0].tasks.get(x.id), x)])
     for contestant, file, result in zip(agents, files, begun, strict=True):
         try:
             with interrupts:
@@ -151,7 +151,7 @@ def _measure(options: RunSuite, contestant: Contestant, file: Path, result: Resu
     progress = make_console(stderr=True)
     tasks = chosen(options.tasks)
     for i, task in enumerate(tasks, 1):
-        if _is_done(result.tasks.get(task.id), task, options.num_episodes):
+        if _is_done(result.tasks.get(task.id), task):
             progress.print(f"{task.id}: measured before", soft_wrap=True)
             continue
         progress.print(f"{task.id}, {i} of {len(tasks)} ...", soft_wrap=True)
@@ -176,11 +176,12 @@ def _measure(options: RunSuite, contestant: Contestant, file: Path, result: Resu
     return result
 
 
-def _is_done(found: TaskResult | None, task: VersionedTask, num_episodes: int | None) -> bool:
-    """Return whether a stored result is of this definition and number of episodes; a task not run is tried again."""
-    if found is None or found.status == "not run" or found.definition != digest(task):
-        return False
-    return found.status == "not played" or found.num_episodes == (num_episodes or task.num_episodes)
+def _is_done(found: TaskResult | None, task: VersionedTask) -> bool:
+    """Return whether a stored result is of this definition; a task not run is tried again.
+
+    Its number of episodes is that of this command: `_begin` has refused another.
+    """
+    return found is not None and found.status != "not run" and found.definition == digest(task)
 
 
 def _today() -> str:
@@ -204,7 +205,7 @@ def describe(task: VersionedTask, found: TaskResult) -> str:
 def _print_standing(result: Result, file: Path) -> None:
     console = make_console(stderr=False)
     print_standings(console, [aggregate.standing([result])])
-    trial = any(x.status == "played" and x.num_episodes != SUITE[name].num_episodes for name, x in result.tasks.items())
+    trial = any(x.is_trial(SUITE[name]) for name, x in result.tasks.items())
     command = f"undelude suite table {file}{' --trials' if trial else ''}"
     console.print(f"Written to {file}. A page beside the baselines: {command}", soft_wrap=True)
 

@@ -53,7 +53,7 @@ def read_results(paths: Sequence[Path], *, baselines: bool, trials: bool) -> lis
                     f"{path} was measured on another definition of {name} ({task.definition}; here it is "
                     f"{digest(SUITE[name])}): measure it again with undelude suite run."
                 )
-            if task.status == "played" and task.num_episodes != SUITE[name].num_episodes and not trials:
+            if task.is_trial(SUITE[name]) and not trials:
                 raise ValueError(
                     f"{path} is a trial: {name} was measured on {task.num_episodes} episodes, and not on "
                     f"{SUITE[name].num_episodes}. Measure it without --num-episodes; or show it with --trials."
@@ -72,10 +72,8 @@ def read_results(paths: Sequence[Path], *, baselines: bool, trials: bool) -> lis
 
 def _replaces(own: Result, stored: Result) -> bool:
     """Return whether a result is a whole one of the agent of a baseline."""
-    is_whole = all(
-        (found := own.tasks.get(name)) is not None
-        and (found.status == "not played" or (found.status == "played" and found.num_episodes == task.num_episodes))
-        for name, task in SUITE.items()
+    is_whole = own.tasks.keys() == SUITE.keys() and not any(
+        found.status == "not run" or found.is_trial(SUITE[name]) for name, found in own.tasks.items()
     )
     return is_whole and (own.source, own.seed) == (stored.source, stored.seed)
 
@@ -185,7 +183,7 @@ def _trials(standing: Standing) -> str:
         SUITE[task].short_id
         for result in standing.results
         for task, entry in result.tasks.items()
-        if entry.status == "played" and entry.num_episodes != SUITE[task].num_episodes
+        if entry.is_trial(SUITE[task])
     }
     return f"{standing.agent}: {', '.join(sorted(few))}" if few else ""
 

@@ -14,7 +14,7 @@ from undelude._certificate.quantity import Quantity
 from undelude._certificate.verdict import WORDS, Kind
 from undelude._files import plain, read_json, write_atomically
 from undelude._runs.certificate_file import check_quantity, to_float
-from undelude._versioned_tasks import SUITE
+from undelude._versioned_tasks import SUITE, VersionedTask
 
 SCHEMA = "undelude-suite-1"
 # The distance in the worst round; the other scores are those of a certificate without its baselines.
@@ -56,6 +56,10 @@ class TaskResult:
     seconds: float | None = None
     scores: Mapping[str, Quantity] = dataclasses.field(default_factory=dict)
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def is_trial(self, task: VersionedTask) -> bool:
+        """Return whether the task was played on another number of episodes than its own."""
+        return self.status == "played" and self.num_episodes != task.num_episodes
 
     def score(self, name: str) -> Quantity:
         """Return a score; missing, if the task was not played."""

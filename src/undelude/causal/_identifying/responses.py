@@ -1,6 +1,7 @@
 """Linear programs over the responses of variables to their observed parents (Balke & Pearl 1997; not in the paper)."""
 
 import contextlib
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,7 +59,6 @@ class Problem:
 
     Attributes:
         open: the variables whose responses the program ranges over; empty if nothing is unknown.
-        matrix, right: what the observed distribution says of the responses, `matrix @ q = right`.
 
     Raises:
         ValueError: more than one group of variables with hidden causes in common leaves the effect open; too many
@@ -75,7 +75,6 @@ class Problem:
         self.settled = {c: self.factor(c) for c in components if c <= self.acting}
         self.open = _only([c for c in components if c & self.acting and not c <= self.acting])
         self.responses = Responses(sorted(self.open, key=self.order.index), self.parents, self.sizes)
-        self.matrix, self.right = self._equations() if self.open else (None, np.zeros(0))
 
     def effect(self, do: Mapping[str, int]) -> np.ndarray:
         """Return `P(asked | do) = effect @ q`, `[*asked, responses]`, for any distribution `q` of the responses.
@@ -104,11 +103,12 @@ class Problem:
         """
         if not self.open:  # Nothing is unknown.
             return function[..., 0], function[..., 0]
+        matrix, right = self.equations
         unit = np.abs(function).max() or 1.0  # The tolerances of the linear programs are for numbers near 1.
         function = function / unit
         low, high = np.zeros(function.shape[:-1]), np.zeros(function.shape[:-1])
         for cell in np.ndindex(low.shape):
-            low[cell], high[cell] = (sign * _least(sign * function[cell], self.matrix, self.right) for sign in (1, -1))
+            low[cell], high[cell] = (sign * _least(sign * function[cell], matrix, right) for sign in (1, -1))
         return unit * low.round(DIGITS) + 0.0, unit * high.round(DIGITS) + 0.0  # Not -0.
 
     def assignments(self, names: frozenset[str], do: Mapping[str, int]) -> Iterator[dict[str, int]]:
@@ -147,8 +147,9 @@ class Problem:
             raise ValueError(f"nobody has seen what {listed(family)} do together at some values (positivity).")
         return float(math.prod(map(float, found)))
 
-    def _equations(self) -> tuple[Any, np.ndarray]:
-        """Return what the observed distribution says of the responses: `matrix @ q = right`."""
+    @functools.cached_property
+    def equations(self) -> tuple[Any, np.ndarray]:
+        """The observed distribution as `matrix @ q = right`; `ValueError` if there are too many entries."""
         responses = self.responses
         family, factor = self.factor(self.open)
         rows, right, entries = [sparse.csr_array(np.ones((1, responses.number)))], [1.0], responses.number
@@ -199,8 +200,9 @@ def state_problem(
     if not is_complete:  # What they share a hidden cause with tells of that cause.
         # Without these variables the bounds hold too, and may be wider.
         with contextlib.suppress(ValueError):
-            problem = Problem(observed.keep(ancestors(directed, (*asked, *do, *related))), asked, do)
-            is_complete = True
+            wider = Problem(observed.keep(ancestors(directed, (*asked, *do, *related))), asked, do)
+            _ = wider.equations  # Raises if there are too many.
+            problem, is_complete = wider, True
     return problem, is_complete and all(_has_one_cause(graph, latent, c) for c in whole if len(c) > 1)
 
 

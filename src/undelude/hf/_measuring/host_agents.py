@@ -158,7 +158,7 @@ def _next_word(
 ) -> Float[np.ndarray, " words"]:
     """Return the probabilities of the next word, given those of whole utterances and the words that are said."""
     n = len(said)
-    found = np.zeros(dialogue.process.action_spec.n)  # pyright: ignore[reportAttributeAccessIssue]
+    found = np.zeros(dialogue.num_words)
     for dish, p in zip(dishes, probs, strict=True):
         if dish[:n] == said:
             found[dish[n]] += p
@@ -176,9 +176,7 @@ def _probabilities(answers: Answers) -> Float[np.ndarray, " K"]:
 def _distribution(dialogue: MenuDialogue, probs: Float[np.ndarray, "B K"]) -> Any:
     """Return the distributions of the actions that name each dish."""
     symbols = np.array([dialogue.symbols(dish) for dish in range(len(dialogue.dishes))])
-    # A turn is a symbol or a block of symbols, both of which have n values; pyright sees any specification.
-    num_words = dialogue.process.action_spec.n  # pyright: ignore[reportAttributeAccessIssue]
-    table = np.zeros((len(probs), *[num_words] * symbols.shape[1]))
+    table = np.zeros((len(probs), *[dialogue.num_words] * symbols.shape[1]))
     table[(slice(None), *symbols.T)] = probs
     if symbols.shape[1] == 1:
         return table

@@ -216,6 +216,11 @@ class MenuDialogue:
                 turns.append((dish, message.get("author", "self"), reply))
         return turns
 
+    @property
+    def num_words(self) -> int:
+        """The number of words of which utterances are made, the end of one included."""
+        return len(self._grammar.words)
+
     def symbols(self, dish: int) -> list[int]:
         """Return the words of an utterance as numbers: filled up with END by turn, with one END by token."""
         words = self.dishes[dish].split()

@@ -3,6 +3,8 @@
 An action is worth the mutual information between the hypothesis and the outcome.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -56,7 +58,10 @@ def compare_by_nats(fit: Fit, demos: Demos, plans: list[Plan], n: int, key: Key[
 
 def _given(process: InteractionProcess, hypothesis: int) -> InteractionProcess:
     """Return the mixed process with one hypothesis alone."""
-    own = jnp.where(process.thetas.hypothesis == hypothesis, process.prior, 0.0)  # type: ignore[union-attr]
+    # Of `mixed_process`, which has finitely many thetas and numbers their hypotheses.
+    thetas: Any = process.thetas
+    prior: Any = process.prior
+    own = jnp.where(thetas.hypothesis == hypothesis, prior, 0.0)
     return eqx.tree_at(lambda one: one.prior, process, own / own.sum())
 
 

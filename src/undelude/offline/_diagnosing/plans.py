@@ -1,6 +1,7 @@
 """Plans: actions that are taken blindly at the start of new episodes, and their outcomes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,8 +33,8 @@ def _play(process: InteractionProcess, plan: Int[Array, " L"], keys: Key[Array, 
         key_begin, key_rounds = jax.random.split(key)
         state, opening = process.begin(key_begin)
 
-        def round(state: object, x: tuple[Array, Array]) -> tuple[object, tuple[Array, Array]]:
-            later, o, reward, _ = process.respond(state, *x)  # type: ignore[arg-type]
+        def round(state: Any, x: tuple[Array, Array]) -> tuple[Any, tuple[Any, Array]]:
+            later, o, reward, _ = process.respond(state, *x)
             return later, (o, reward)
 
         _, (observations, reward) = jax.lax.scan(round, state, (plan, jax.random.split(key_rounds, len(plan))))
