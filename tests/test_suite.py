@@ -517,7 +517,7 @@ def test_own_agent_is_measured_or_listed_as_declining(folder, capfd):
     assert suite("table", "results/suite-agents-uniform.json") == 2
     assert "is a trial" in capfd.readouterr().err
     assert suite("table", "results/suite-agents-uniform.json", "--trials") == 0
-    assert "suite_agents:uniform" in (folder / "leaderboard.html").read_text()
+    assert "suite_agents:uniform <small>trial, incomplete</small>" in (folder / "leaderboard.html").read_text()
     assert suite("table", "results/suite-agents-uniform.json", "--trials") == 0  # A page is written again.
     mine = "results/suite-agents-uniform.json"
     assert suite("table", mine, "--trials", "--out", mine) == 2

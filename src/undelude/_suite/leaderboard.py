@@ -138,6 +138,7 @@ def render(standings: Sequence[Standing]) -> str:
         cells=cells,
         worst={x.agent: worst_in_words(x) for x in standings},
         effects=EFFECTS,
+        remarks={x.agent: _remark(x) for x in standings},
         trials=[_trials(x) for x in standings if _trials(x)],
         scale=_scale(standings),
         clearly=round(CLEARLY),
@@ -186,6 +187,12 @@ def _trials(standing: Standing) -> str:
         if entry.is_trial(SUITE[task])
     }
     return f"{standing.agent}: {', '.join(sorted(few))}" if few else ""
+
+
+def _remark(standing: Standing) -> str:
+    """Return what keeps an agent from a full comparison, in words; empty if nothing does."""
+    found = ["trial"] * bool(_trials(standing)) + ["incomplete"] * (not standing.is_complete)
+    return ", ".join(found)
 
 
 def _cell(standing: Standing, task: str) -> Cell:
