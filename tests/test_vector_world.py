@@ -102,6 +102,20 @@ def test_set_context_brings_back_theta():
         assert seen[..., 1].max() > 1
 
 
+def test_context_that_shows_in_a_later_round_is_found_by_playing():
+    class Telling(LedgerBatch):
+        def step(self, actions):
+            answer = super().step(actions)
+            late = self.row[:, 2] == 2
+            self.row[late, 3] += self.row[late, 0]
+            return answer
+
+    options = {"num_rounds": 12, "contexts": CONTEXTS, "reward_observed": True, "hide": [0], "at_end": "end"}
+    leaks = [ug.HostWorld(env("SameStep"), expert=lambda o, c: 1, **options).leak for env in (LedgerBatch, Telling)]
+    assert leaks[0] is None
+    assert "show the agent another state (number 3) from round 2 on" in leaks[1]
+
+
 def test_reset_of_some_that_starts_all_is_refused():
     with pytest.raises(ValueError, match="changed environments outside the mask"):
         play(world_of("Disabled", forgets=True))

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from undelude._checks import check_count
 from undelude._compiled import compiled
-from undelude._distributions import AbstractDistribution, Categorical, GivenArray, Reals, Spec, Symbols
+from undelude._distributions import AbstractDistribution, Categorical, Spec
 from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
 from undelude._tree import index, where
 from undelude._types import Action, Observation
@@ -19,11 +19,11 @@ from undelude.gym._host import advice
 from undelude.gym._host.arguments import check_called, check_told, in_one_line, prior_over
 from undelude.gym._host.cues import AbstractCue, stacked
 from undelude.gym._host.declared import check_observation
-from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
+from undelude.gym._host.hiding import HideKeys, Visible
 from undelude.gym._host.own_loop import check_seen
-from undelude.gym._host.parts import CUE, ENDED, REWARD, Moment
+from undelude.gym._host.parts import CUE, ENDED, REWARD, Moment, added_specs
 from undelude.gym._host.probes import leak_of, no_advice_of
-from undelude.gym._host.rows import Rows, actions_like, columns, host, read
+from undelude.gym._host.rows import Rows, actions_like, host
 from undelude.gym._host.simulated import AbstractSimulated
 from undelude.gym._host.spaces import action_spec, from_action
 
@@ -153,13 +153,8 @@ class FunctionalWorld(AbstractSimulated, AbstractWorld[FunctionalState]):
         self.cue, self.restarts = cue, at_end == "restart"
         self.name = name or getattr(reset, "__qualname__", "world").split(".")[0]
         self.visible = Visible(observation_space, hide)
-        added: dict[str, Spec] = {}
-        if cue is not None:
-            added[CUE] = Symbols(cue.num_symbols + 1)
-        if reward_observed:
-            added[REWARD] = Reals(()) if predict else GivenArray((), "float32")
-        if self.restarts:
-            added[ENDED] = Symbols(3)
+        ends = 3 if self.restarts else None
+        added = added_specs(cue, reward_observed=self.reward_observed, predict=predict, num_ends=ends)
         self.specs = action_spec(action_space), self.visible.spec(added, predict=predict, name=self.name)
         self._found = _Found()
         self._try()
@@ -287,12 +282,7 @@ class FunctionalWorld(AbstractSimulated, AbstractWorld[FunctionalState]):
         """Return what the agent sees."""
         check_observation(self.name, self.observation_space, whole)
         one = Rows(jax.tree.map(lambda x: jnp.asarray(x)[None], whole))
-        is_one = list(self.visible.leaves) == [WHOLE]
-        by_name = {WHOLE: one} if is_one else columns(self.observation_space, one, "")
-        parts: dict[str, Any] = {}
-        for name, kept in self.visible.kept.items():
-            x = read(self.visible.leaves[name], by_name[name])[0]
-            parts[name] = x if kept is None else x[kept]
+        parts = {name: x[0] for name, x in self.visible.parts(one).items()}
         if self.cue is not None:
             parts[CUE] = jnp.asarray(self.cue.num_symbols, jnp.int32) if cue is None else cue
         if self.reward_observed:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from undelude._agents.networks.action_mask import ACTION_MASK
 from undelude._checks import check_between, check_count
 from undelude._compiled import compiled
-from undelude._distributions import GivenArray, Parts, Reals, Spec, Symbols
+from undelude._distributions import GivenArray, Spec
 from undelude._process.episodes import Episodes
 from undelude._process.host_world import AbstractHostWorld, Prediction
 from undelude._process.world import EpisodeKeys
@@ -33,17 +33,17 @@ from undelude.gym._host.arguments import (
 from undelude.gym._host.cues import AbstractCue
 from undelude.gym._host.expert import Expert
 from undelude.gym._host.failures import Failures
-from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
+from undelude.gym._host.hiding import HideKeys, Visible
 from undelude.gym._host.masks import Masks, check_played, nearest
 from undelude.gym._host.own_loop import check_seen
-from undelude.gym._host.parts import CUE, ENDED, REWARD, Moment
+from undelude.gym._host.parts import CUE, ENDED, REWARD, Moment, added_specs
 from undelude.gym._host.pictures import Scene
 from undelude.gym._host.probes import leak_of, no_advice_of
-from undelude.gym._host.rows import Rows, columns, host, read
+from undelude.gym._host.rows import Rows, host
 from undelude.gym._host.simulated import AbstractSimulated
-from undelude.gym._host.simulators import HostState, Joint, Separate, contexts_of
+from undelude.gym._host.simulators import HostState, Joint, Played, Separate, alone, contexts_of
 from undelude.gym._host.slots import Recipe, Slot, Step
-from undelude.gym._host.spaces import action_spec, flatten, from_action
+from undelude.gym._host.spaces import action_spec
 from undelude.gym._host.together import NEXT_STEP, Together, is_vector
 from undelude.gym.keyboard import KeyboardExpert
 
@@ -168,8 +168,8 @@ class HostWorld(AbstractSimulated, AbstractHostWorld[HostState]):
             raise TypeError(f"HostWorld: action_mask must be a function of the environment, or False: {action_mask!r}.")
         of_env = action_mask if callable(action_mask) else None
         self.recipe = Recipe(makers, set_context, at_end == "restart", make_expert, of_env)
-        self._try = Slot(self.recipe)
-        example = self._try.env
+        self.spare = Slot(self.recipe)
+        example = self.spare.env
         self.together: Together | None = None
         if together:
             if of_env is not None:
@@ -179,7 +179,7 @@ class HostWorld(AbstractSimulated, AbstractHostWorld[HostState]):
             self.observation_space, self.action_space = example.single_observation_space, example.single_action_space
         else:
             self.observation_space, self.action_space = example.observation_space, example.action_space
-            self.recipe = self._try.recipe = dataclasses.replace(self.recipe, space=self.observation_space)
+            self.recipe = self.spare.recipe = dataclasses.replace(self.recipe, space=self.observation_space)
         self.name = name or name_of(env, example)
         self.visible = Visible(self.observation_space, hide)
         are_read = action_mask is not False and not together and (of_env is not None or self._publishes_mask())
@@ -210,7 +210,7 @@ class HostWorld(AbstractSimulated, AbstractHostWorld[HostState]):
                 vectorization=vectorization,
                 num_workers=num_workers,
                 timeout=timeout,
-                spare=self._try,
+                spare=self.spare,
                 failures=self._failures,
                 masks=self._masks,
             )
@@ -228,16 +228,12 @@ class HostWorld(AbstractSimulated, AbstractHostWorld[HostState]):
                 "give action_mask=, a function of the environment, if it says which actions can be taken; if it is "
                 "something else, rename it by a wrapper."
             )
-        added: dict[str, Spec] = {}
-        if self.cue is not None:
-            added[CUE] = Symbols(self.cue.num_symbols + 1)
-        if self.reward_observed:
-            added[REWARD] = Reals(()) if predict else GivenArray((), "float32")
-        if self.recipe.restarts:
-            begins_by_steps = self.together is not None and self.together.mode == NEXT_STEP
-            added[ENDED] = Symbols(4 if begins_by_steps else 3)
+        begins_by_steps = self.together is not None and self.together.mode == NEXT_STEP
+        ends = (4 if begins_by_steps else 3) if self.recipe.restarts else None
+        added = added_specs(self.cue, reward_observed=self.reward_observed, predict=predict, num_ends=ends)
         if self._masks.are_read:
             added[ACTION_MASK] = GivenArray((self._masks.num_actions,), "float32")
+        self._added = tuple(added)
         return self.visible.spec(added, predict=predict, name=self.name)
 
     def _publishes_mask(self) -> bool:
@@ -246,9 +242,9 @@ class HostWorld(AbstractSimulated, AbstractHostWorld[HostState]):
         One that cannot be reset is told of when it is played.
         """
         try:
-            return self._try.begin(0, 0, self.contexts[0]).mask is not None
+            return self.spare.begin(0, 0, self.contexts[0]).mask is not None
         except Exception:
-            self._try.drop()
+            self.spare.drop()
             return False
 
     # The world --------------------------------------------------------------------------------------------------------
@@ -334,7 +330,7 @@ class HostWorld(AbstractSimulated, AbstractHostWorld[HostState]):
         return self.cue.of_many(*(self.together.rows(x) for x in (before, after, contexts_of(self.contexts, thetas))))
 
     def _some_advice(self) -> Any:
-        step = self._try.begin(0, 0, self.contexts[0])
+        step = self.spare.begin(0, 0, self.contexts[0])
         if self.make_expert is not None:
             return step.advice
         return self.ask([step.observation], np.zeros(1, int), self._masks.of(np.ones(1, bool), [step]))[0]
@@ -371,25 +367,9 @@ class HostWorld(AbstractSimulated, AbstractHostWorld[HostState]):
         masks: np.ndarray | None = None,
     ) -> Observation:
         """Return what the agents see, with a leading axis B."""
-        spec = self.specs[1]
-        parts: dict[str, Any] = {}
-        is_one = list(self.visible.leaves) == [WHOLE]
-        if is_one:
-            by_name: dict[str, Sequence[Any]] = {WHOLE: whole}
-        elif isinstance(whole, Rows):
-            by_name = dict(columns(self.observation_space, whole, ""))
-        else:
-            flat = [flatten(self.observation_space, x, "") for x in whole]
-            by_name = {name: [each[name] for each in flat] for name in self.visible.kept}
-        for name, kept in self.visible.kept.items():
-            x = read(self.visible.leaves[name], by_name[name])
-            parts[name] = x if kept is None else x[:, kept]
         added = {CUE: cue, REWARD: rewards, ENDED: ended, ACTION_MASK: masks}
-        names = spec.named if isinstance(spec, Parts) else None
-        for name, x in added.items():
-            if x is not None and names is not None and name in names and name not in parts:
-                parts[name] = x
-        return parts if names is not None else next(iter(parts.values()))
+        parts = self.visible.parts(whole) | {name: added[name] for name in self._added}
+        return next(iter(parts.values())) if len(parts) == 1 else parts
 
     def as_seen(
         self,
@@ -460,30 +440,18 @@ class HostWorld(AbstractSimulated, AbstractHostWorld[HostState]):
 
     def _path(self, theta: int, seed: int, actions: list[Any]) -> list[Moment]:
         """Return what happens in an episode of these actions, without cues and rewards."""
-        if self.together is not None:
-            return self._path_together(theta, seed, actions)
-        try:
-            steps, infos = [self._try.begin(seed, theta, self.contexts[theta])], [self._try.info]
-            for a in actions:
-                steps.append(self._try.step(self._masks.nearest_action(a, steps[-1])))
-                infos.append(self._try.info)
-                if steps[-1].ended and not self.recipe.restarts:
-                    break
-        except Exception:
-            self._try.drop()
-            raise
         return [
-            Moment(self.see_one(step, without_reward=True), [step.observation], np.array([step.reward]), info)
-            for step, info in zip(steps, infos, strict=True)
+            Moment(self._shown(x._replace(rewards=np.zeros(len(x.rewards)))), list(x.whole), x.rewards, x.info)
+            for x in self._simulators.path(theta, seed, actions)
         ]
 
-    def see_one(self, step: Step, *, without_reward: bool = False) -> Observation:
+    def see_one(self, step: Step) -> Observation:
         """Return what an agent sees of one step, with a leading axis 1, and a cue that says nothing."""
-        cue = None if self.cue is None else np.zeros(1, np.int32)
-        reward = np.full(1, 0 if without_reward else step.reward, np.float32)
-        goes_on = np.full(1, not step.ended or self.recipe.restarts)
-        masks = self._masks.of(goes_on, [step])
-        return self.see([step.observation], cue, reward, np.full(1, step.ended, np.int32), masks)
+        return self._shown(alone(step, self._masks, restarts=self.recipe.restarts))
+
+    def _shown(self, x: Played) -> Observation:
+        cue = None if self.cue is None else np.zeros(len(x.rewards), np.int32)
+        return self.see(x.whole, cue, x.rewards.astype(np.float32), x.ended, x.masks)
 
     def without_effect(
         self, episodes: Episodes, rounds: Int[np.ndarray, " B"], others: Action, *, key: Key[Array, ""], most: int
@@ -504,22 +472,6 @@ class HostWorld(AbstractSimulated, AbstractHostWorld[HostState]):
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, np.arange(len(rounds)))
         seeds = _draw_begin(keys, 0)[1]
         return inert.without_effect(self, episodes, rounds, others, np.asarray(seeds), most)
-
-    def try_out(self, seed: int, theta: int, actions: list[Any]) -> Any:
-        """Return all that is answered to the last of these actions; None if the episode is over before it."""
-        before = self._try.begin(seed, theta, self.contexts[theta])
-        after = before
-        for a in actions:
-            if after.ended and not self.recipe.restarts:
-                return None  # The episode is over before that action.
-            before, after = after, self._try.step(a)
-        pair, contexts = ([before.observation], [after.observation]), [self.contexts[theta]]
-        told = () if self.cue is None else self.cue.of_many(*pair, contexts)
-        return after.observation, after.reward, after.ended, after.mask, after.advice, told
-
-    def drop_tried(self) -> None:
-        """Close the environment in which actions are tried out, after it failed."""
-        self._try.drop()
 
     # Films ------------------------------------------------------------------------------------------------------------
 
@@ -559,30 +511,11 @@ class HostWorld(AbstractSimulated, AbstractHostWorld[HostState]):
         if belief:
             frame.bars([p for _, p in belief], framed=theta, top=pictures.BARS_TOP)
 
-    def _path_together(self, theta: int, seed: int, actions: list[Any]) -> list[Moment]:
-        """Return what happens in all environments, which have the same context and actions."""
-        N = self.num_envs
-        thetas = np.full(N, theta)
-        state = HostState(thetas, np.ones(N, bool), np.zeros(N, bool), np.zeros((N, self.num_rounds)))
-        self._simulators.begin(state, np.array([seed]))
-        cue = None if self.cue is None else np.zeros(N, np.int32)
-
-        def moment(rewards: np.ndarray, ended: np.ndarray) -> Moment:
-            return Moment(self.see(state.whole, cue, np.zeros(N, np.float32), ended), list(state.whole), rewards)
-
-        path = [moment(np.zeros(N, np.float32), np.zeros(N, np.int32))]
-        for a in actions:
-            a = jax.tree.map(lambda x: np.repeat(x[None], N, 0), from_action(self.action_space, a))
-            path.append(moment(*self._simulators.step(state, a)))
-            if not state.open.all():
-                break
-        return path
-
     def close(self) -> None:
         """Close all environments, and end their processes; the world can play no more."""
         self._is_closed = True
         self._simulators.close()
-        self._try.drop()
+        self.spare.drop()
 
 
 def _take(whole: Sequence[Any], rows: np.ndarray) -> Sequence[Any]:

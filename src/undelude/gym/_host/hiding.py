@@ -1,12 +1,13 @@
-"""What an agent does not see of an observation: keys of a dictionary, or indices of an array."""
+"""What an agent sees of an observation, and what is hidden: keys of a dictionary, or indices of an array."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from undelude._distributions import Parts, Spec
-from undelude.gym._host.spaces import EDGE, leaves_of, observed_spec
+from undelude.gym._host.rows import Rows, columns, read
+from undelude.gym._host.spaces import EDGE, flatten, leaves_of, observed_spec
 
 # The name of an observation that is one array.
 WHOLE = "state"
@@ -86,6 +87,18 @@ class Visible:
             raise ValueError(f"{name}: the observation already has a part {min(both)!r}: rename it by a wrapper.")
         parts |= added
         return next(iter(parts.values())) if len(parts) == 1 else Parts.of(parts)
+
+    def parts(self, whole: Sequence[Any]) -> dict[str, Any]:
+        """Return what an agent sees of some whole observations: the visible parts by name, with a leading axis."""
+        if list(self.leaves) == [WHOLE]:
+            by_name: dict[str, Sequence[Any]] = {WHOLE: whole}
+        elif isinstance(whole, Rows):
+            by_name = dict(columns(self.space, whole, ""))
+        else:
+            flat = [flatten(self.space, x, "") for x in whole]
+            by_name = {name: [each[name] for each in flat] for name in self.kept}
+        found = {name: read(self.leaves[name], by_name[name]) for name in self.kept}
+        return {name: x if self.kept[name] is None else x[:, self.kept[name]] for name, x in found.items()}
 
     def outside(self, o: Any) -> str | None:
         """Return in words which number of some observations, with leading axes, lies outside its Box.

@@ -54,9 +54,9 @@ def _same_effect(world: "HostWorld", before: list[Any], a: Any, other: Any, thet
         compared = 0
         for offset in range(TRIES * SEEDS):
             try:
-                one, two = (world.try_out((seed + STRIDE * offset) % 2**31, k, [*before, x]) for x in (a, other))
+                one, two = (_answer(world, (seed + STRIDE * offset) % 2**31, k, [*before, x]) for x in (a, other))
             except Exception:  # An environment that fails: its episode says nothing.
-                world.drop_tried()
+                world.spare.drop()
                 return False
             if one is None or two is None:
                 if one is not two or (k == theta and offset == 0):
@@ -70,6 +70,18 @@ def _same_effect(world: "HostWorld", before: list[Any], a: Any, other: Any, thet
         if compared < SEEDS:
             return False
     return True
+
+
+def _answer(world: "HostWorld", seed: int, theta: int, actions: list[Any]) -> Any:
+    """Return all that is answered to the last of these actions; None if the episode is over before it."""
+    context = world.contexts[theta]
+    before = after = world.spare.begin(seed, theta, context)
+    for a in actions:
+        if after.ended and not world.recipe.restarts:
+            return None
+        before, after = after, world.spare.step(a)
+    told = () if world.cue is None else world.cue.of_many([before.observation], [after.observation], [context])
+    return after.observation, after.reward, after.ended, after.mask, after.advice, told
 
 
 def _beyond(world: "HostWorld", played: Action, others: Action) -> Action:

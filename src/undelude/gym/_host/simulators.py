@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ from undelude.gym._host.failures import Failures
 from undelude.gym._host.masks import Masks
 from undelude.gym._host.rows import Rows, actions_like
 from undelude.gym._host.slots import Call, Failure, Here, InWorkers, Recipe, Slot, Step
-from undelude.gym._host.spaces import to_actions
+from undelude.gym._host.spaces import from_action, to_actions
 from undelude.gym._host.together import Steps, Together
 
 # Rewards, and how episodes of the environment ended in this step: 0 not, 1 terminated, 2 truncated, 3 just begun.
@@ -50,6 +50,24 @@ class HostState:
     batch: int = 0
 
 
+class Played(NamedTuple):
+    """What environments answered in one round, with a leading axis.
+
+    Attributes:
+        whole: whole observations.
+        rewards: of the last action.
+        ended: as in `Answer`.
+        masks: which actions can be taken; None if all can.
+        info: of the environment, if there is one.
+    """
+
+    whole: Sequence[Any]
+    rewards: np.ndarray
+    ended: np.ndarray
+    masks: np.ndarray | None = None
+    info: Any = None
+
+
 def contexts_of(contexts: Any, thetas: np.ndarray) -> Any:
     """Return the contexts of many episodes as a batch, in the library in which they were given."""
     if isinstance(contexts, list | tuple):
@@ -67,6 +85,10 @@ class AbstractSimulators(abc.ABC):
     @abc.abstractmethod
     def step(self, state: HostState, a: Action) -> Answer:
         """Play actions, and write to the state what the environments answered."""
+
+    @abc.abstractmethod
+    def path(self, theta: int, seed: int, actions: Sequence[Any]) -> list[Played]:
+        """Try out actions under one context, and return what the environments answer, first to none; an end ends it."""
 
     @property
     def shown(self) -> Any:
@@ -89,7 +111,8 @@ class Separate(AbstractSimulators):
         vectorization: "sync" or "async".
         num_workers: processes; by default as many as cores.
         timeout: seconds to wait for an answer of a process.
-        spare: an environment of the world, which stands in for one that failed at the start.
+        spare: an environment of the world, in which actions are tried out; it stands in for one that failed at the
+            start.
         failures, masks: of the world.
     """
 
@@ -156,6 +179,23 @@ class Separate(AbstractSimulators):
         state.whole, state.advice, state.masks = whole, advice, self.masks.of(state.open, found)
         return rewards, ended
 
+    def path(self, theta: int, seed: int, actions: Sequence[Any]) -> list[Played]:
+        try:
+            step = self.spare.begin(seed, theta, self.contexts[theta])
+            found = [self._alone(step)]
+            for a in actions:
+                step = self.spare.step(self.masks.nearest_action(a, step))
+                found.append(self._alone(step))
+                if step.ended and not self.recipe.restarts:
+                    break
+        except Exception:
+            self.spare.drop()
+            raise
+        return found
+
+    def _alone(self, step: Step) -> Played:
+        return alone(step, self.masks, restarts=self.recipe.restarts)._replace(info=self.spare.info)
+
     def _answers(self, state: HostState, rows: np.ndarray, calls: list[Call]) -> list[Step | None]:
         """Return the answers of the environments; None, and `lost`, if there is none."""
         answers: list[Step | None] = []
@@ -217,6 +257,19 @@ class Joint(AbstractSimulators):
             state.open &= steps.ended == 0
         return np.where(is_open, steps.rewards, np.float32(0)), np.where(is_open, steps.ended, 0).astype(np.int32)
 
+    def path(self, theta: int, seed: int, actions: Sequence[Any]) -> list[Played]:
+        N = self.together.num_envs
+        state = HostState(np.full(N, theta), np.ones(N, bool), np.zeros(N, bool), np.zeros((N, 0)))
+        self.begin(state, np.array([seed]))
+        found = [Played(state.whole, np.zeros(N, np.float32), np.zeros(N, np.int32))]
+        for a in actions:
+            each = jax.tree.map(lambda x: np.repeat(x[None], N, 0), from_action(self.space, a))
+            rewards, ended = self.step(state, each)
+            found.append(Played(state.whole, rewards, ended))
+            if not state.open.all():
+                break
+        return found
+
     def _first(self, state: HostState, steps: Steps) -> Steps:
         """Return the first B rows of what the environment answered, and count episodes that were lost."""
         first = np.arange(len(state.thetas))
@@ -229,6 +282,13 @@ class Joint(AbstractSimulators):
 
     def close(self) -> None:
         self.together.env.close()
+
+
+def alone(step: Step, masks: Masks, *, restarts: bool) -> Played:
+    """Return what one environment answered, with a leading axis 1."""
+    goes_on = np.full(1, not step.ended or restarts)
+    rewards, ended = np.array([step.reward]), np.array([step.ended], np.int32)
+    return Played([step.observation], rewards, ended, masks.of(goes_on, [step]))
 
 
 def _num_cores() -> int:
