@@ -15,6 +15,7 @@ from processes import arm, opening
 from undelude._cli import main
 from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
+from undelude._runs.export import num_bytes
 from user_folder import without_compiling
 
 KEY = jax.random.key(0)
@@ -25,8 +26,8 @@ import json, sys
 sys.modules["undelude"] = None
 import jax, jax.export, jax.numpy as jnp, numpy as np
 folder, symbols = sys.argv[1], json.loads(sys.argv[2])
-names = ("init", "act", "observe", "step")
-init, act, observe, step = (jax.export.deserialize(open(f"{folder}/{f}.bin", "rb").read()).call for f in names)
+names = ("init", "act", "take", "observe", "step")
+init, act, take, observe, step = (jax.export.deserialize(open(f"{folder}/{f}.bin", "rb").read()).call for f in names)
 dtypes = [row["dtype"] for row in json.load(open(f"{folder}/manifest.json"))["functions"]["observe"]["arguments"]]
 memory, results = init(), []
 size = len(memory)
@@ -36,6 +37,8 @@ for seed, o in zip([[1, 2], [3, 4], [5, 6]], symbols):
     rounds = [step(*out[-size:], *last, seed)] if out else []
     out, last = act(*memory, seed), o
     rounds.append(out)
+    taken = take(*memory, out[0])
+    assert all(np.allclose(x, y, rtol=1e-5, atol=1e-6) for x, y in zip(taken, out[-size:], strict=True))
     assert len(rounds) == 1 or all(np.allclose(x, y, rtol=1e-5, atol=1e-6) for x, y in zip(*rounds, strict=True))
     results.append([np.asarray(x).tolist() for x in out])
     memory = observe(*out[-size:], *o)
@@ -107,8 +110,22 @@ def test_manifest_lists_arguments_and_results(tmp_path):
     assert "stablehlo" in (folder / "act.mlir").read_text()
     assert {file.name for file in folder.iterdir()} == {
         "manifest.json",
-        *(f"{name}.{kind}" for name in ("init", "act", "observe", "step") for kind in ("bin", "mlir")),
+        *(f"{name}.{kind}" for name in ("init", "act", "take", "observe", "step") for kind in ("bin", "mlir")),
     }
+
+
+def test_action_of_the_caller_is_read_with_the_own_mark(tmp_path):
+    """`take` reads any action into the memory, as `g_A` does with the mark that the agent was taught to act with."""
+    process = ud.tasks.bandit(num_arms=3, num_rounds=3)
+    for mark in ("do", "see"):
+        agent = ud.ExactAgent(process, own_actions=mark)
+        folder = ud.export(process, agent, tmp_path / mark)
+        init, take = (jax.export.deserialize((folder / f"{f}.bin").read_bytes()).call for f in ("init", "take"))
+        want = agent.g_A(jnp.array(2), agent.init(num_rounds=3), intervened=mark == "do")
+        same(take(*init(), jnp.array(2, jnp.int32)), jax.tree.leaves(want))
+        assert (
+            json.loads((folder / "manifest.json").read_text())["functions"]["take"]["arguments"][-1]["name"] == "action"
+        )
 
 
 def test_mlir_takes_all_listed_arguments(tmp_path):
@@ -159,6 +176,20 @@ def test_export_refuses_nonempty_folder(tmp_path):
     assert (tmp_path / "act.bin").read_bytes() != before
     with pytest.raises(FileExistsError, match="is a file: name a folder"):
         ud.export(process, agents[1], tmp_path / "act.bin", overwrite=True)
+    for foreign in ('{"name": "my web app"}', "damaged"):
+        (tmp_path / "manifest.json").write_text(foreign)
+        with pytest.raises(
+            FileExistsError, match=r"manifest.json is not that of an export: export into another folder"
+        ):
+            ud.export(process, agents[0], tmp_path, overwrite=True)
+        assert (tmp_path / "manifest.json").read_text() == foreign
+
+
+def test_size_of_an_export_leaves_out_other_files(tmp_path):
+    process = ud.tasks.bandit(num_arms=2, num_rounds=2)
+    (tmp_path / "mine.txt").write_text(1000 * "x")
+    ud.export(process, gru(process, 2), tmp_path, overwrite=True)
+    assert num_bytes(tmp_path) == sum(x.stat().st_size for x in tmp_path.iterdir()) - 1000
 
 
 def test_host_agent_is_refused(tmp_path, no_type_checks):

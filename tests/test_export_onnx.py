@@ -160,6 +160,7 @@ def check_episode(process, agent, folder):
         *out, m = act(m, u)
         results = functions["act"](*have, u)
         same(results, jax.tree.leaves((out, m)))
+        same(functions["take"](*have, *results[: len(jax.tree.leaves(out[0]))]), jax.tree.leaves(m))
         if last:
             same(functions["step"](*last, u), jax.tree.leaves((out, m)))
         o = process.task.distribution.sample(jax.random.key(int(rng.integers(100))))

@@ -13,7 +13,7 @@ from undelude._cli.errors import ExitCode, UsageError
 from undelude._cli.options import Call, Export
 from undelude._cli.permission import check_may_call_task
 from undelude._runs.directory import RunDirectory
-from undelude._runs.export import check_free, export, read_export
+from undelude._runs.export import check_free, export, num_bytes, read_export
 from undelude.tasks.registry import make
 
 # Rounds over which the latency is measured.
@@ -38,10 +38,8 @@ def run(options: Export, call: Call) -> ExitCode:
         folder = export(process, agent, options.out, format=options.format, overwrite=options.overwrite, **size)
         microseconds = latencies(folder)
     console = make_console(stderr=False)
-    size = sum(file.stat().st_size for file in folder.iterdir())
-    console.print(
-        f"Written to {folder}: init, act, observe, step and manifest.json, {size / 1e6:.1f} MB.", soft_wrap=True
-    )
+    names, size = "init, act, take, observe, step and manifest.json", num_bytes(folder)
+    console.print(f"Written to {folder}: {names}, {size / 1e6:.1f} MB.", soft_wrap=True)
     if not run.is_finished:
         console.print(
             f"Training in {options.directory} is not finished, and the agent has no certificate. Resume it with: "

@@ -3,31 +3,25 @@
 import importlib.util
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import jax
 import jax.export
-import jax.numpy as jnp
-import numpy as np
-from jax.tree_util import keystr, tree_flatten_with_path
-from jaxtyping import Array, PyTree
 
 from undelude._agents.base import AbstractAgent, check_mark
 from undelude._checks import check_count
-from undelude._distributions import AbstractDistribution
-from undelude._distributions.inversion import invert, num_uniforms
-from undelude._files import sweep, write_atomically
+from undelude._files import read_json, sweep, write_atomically
 from undelude._process.host_world import World, check_world
 from undelude._rollout.checks import check_fit
+from undelude._runs.exported import Exported, Format
 from undelude._runs.onnx_files import OPSET, check_can_convert, check_equal, convert, count_operators, read_onnx
 from undelude._versions import installing, versions
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 PLATFORMS = ("cpu", "cuda", "tpu")
-Format = Literal["jax", "onnx"]
 # The endings of the files of each function.
 ENDINGS: dict[Format, tuple[str, ...]] = {"jax": ("bin", "mlir"), "onnx": ("onnx",)}
 # What the caller of `act` draws, by the name of the argument.
@@ -48,11 +42,12 @@ def export(
     format: Format = "jax",
     overwrite: bool = False,
 ) -> Path:
-    """Write `agent` into `folder` as four functions, `init`, `act`, `observe` and `step`, weights included.
+    """Write `agent` into `folder` as five functions, `init`, `act`, `take`, `observe` and `step`, weights included.
 
         init()                -> memory                          at the start of an episode
         act(memory, seed)     -> action, distribution, memory    the action, its predicted distribution, and the memory
                                                                  after it, read with the agent's own mark
+        take(memory, action)  -> memory                          after an action that you chose in place of `act`
         observe(memory, o)    -> memory                          after an observation, the opening too
         step(memory, o, seed) -> action, distribution, memory    `observe`, then `act`: a round in one call
 
@@ -82,7 +77,7 @@ def export(
         The folder.
 
     Raises:
-        FileExistsError: the folder is not empty, or is a file.
+        FileExistsError: the folder is not empty, or is a file, or has a `manifest.json` of something else.
         TypeError: the agent is not JAX, such as a `HostAgent`; or it cannot be written as ONNX.
         ModuleNotFoundError: flatbuffers, or for ONNX jax2onnx or onnxruntime, is not installed.
         ValueError: the format is unknown; the agent was made for another process, or cannot read its own marks.
@@ -109,62 +104,19 @@ def export(
     check_fit(process, agent)
     num_rounds = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)
     batch_size = None if batch_size is None else check_count("batch_size", batch_size)
-    # `init` decides the size of the memory: a window may be shorter than the episode, and a cache is as long.
-    memory = jax.eval_shape(lambda: agent.init(num_rounds=num_rounds))
-    distribution = jax.eval_shape(agent.f_A, memory)
-    random = "seed" if format == "jax" else "uniforms"
-    drawn = jax.ShapeDtypeStruct((2,), jnp.uint32) if format == "jax" else _uniforms(agent, distribution)
-
-    def init() -> PyTree:
-        return agent.init(num_rounds=num_rounds)
-
-    def act(m: PyTree, drawn: Array) -> PyTree:
-        predicted = agent.f_A(m)
-        if format == "jax":
-            a, m = agent.act(m, key=jax.random.wrap_key_data(drawn, impl="threefry2x32"))
-        else:
-            # A caller's number may be rounded up to 1.
-            a = invert(predicted, jnp.clip(drawn, 0, 1 - jnp.finfo(drawn.dtype).epsneg))
-        return a, predicted, agent.g_A(a, m, intervened=agent.own_actions == "do")
-
-    def observe(m: PyTree, o: PyTree) -> PyTree:
-        return agent.g_O(o, m)
-
-    def step(m: PyTree, o: PyTree, drawn: Array) -> PyTree:
-        return act(observe(m, o), drawn)
-
-    action, observation = (spec.value for spec in process.specs)
-    named = {
-        "memory": memory,
-        random: drawn,
-        "action": action,
-        "distribution": distribution,
-        "observation": observation,
-    }
-    functions: dict[str, tuple[Callable[..., PyTree], tuple[str, ...], tuple[str, ...]]] = {
-        "init": (init, (), ("memory",)),
-        "act": (act, ("memory", random), ("action", "distribution", "memory")),
-        "observe": (observe, ("memory", "observation"), ("memory",)),
-        "step": (step, ("memory", "observation", random), ("action", "distribution", "memory")),
-    }
-    written: dict[str, bytes] = {}
+    exported = Exported(process, agent, format=format, num_rounds=num_rounds, batch_size=batch_size)
+    files: dict[str, bytes] = {}
     flats: dict[str, Callable[..., list]] = {}
-    described = {}
-    for name, (f, takes, gives) in functions.items():
-        shapes = [_batched(named[x], batch_size) for x in takes]
-        flat, treedef = jax.tree.flatten(tuple(shapes))
-        flats[name] = _flat(f, treedef, batch_size)
+    for name in exported.functions:
+        flats[name], arguments = exported.flat(name)
         if format == "jax":
-            written |= _for_jax(flats[name], flat, name)
+            files |= _for_jax(flats[name], arguments, name)
         else:
-            written[f"{name}.onnx"] = convert(flats[name], flat, name)
-        described[name] = {
-            "arguments": [row for x in takes for row in _rows(x, _batched(named[x], batch_size))],
-            "results": [row for x in gives for row in _rows(x, _batched(named[x], batch_size))],
-        }
+            files[f"{name}.onnx"] = convert(flats[name], arguments, name)
+    described = {name: exported.described(name) for name in exported.functions}
     if format == "onnx":
-        models = {name: written[f"{name}.onnx"] for name in functions}
-        check_equal(flats, models, _draws(agent, named, drawn, batch_size))
+        models = {name: files[f"{name}.onnx"] for name in exported.functions}
+        check_equal(flats, models, exported.draws(), num_actions=exported.num_actions)
         for name, model in models.items():
             described[name]["operators"] = count_operators(model)
     manifest = {
@@ -172,26 +124,44 @@ def export(
         "task": process.name,
         "agent": type(agent).__name__,
         "own_actions": agent.own_actions,
-        "distribution": type(distribution).__name__,
+        "distribution": exported.distribution,
         "num_rounds": num_rounds,
         "batch_size": batch_size,
         "written_as": format,
-        "random": {random: RANDOM[random]},
+        "random": {exported.random: RANDOM[exported.random]},
         **({"platforms": PLATFORMS} if format == "jax" else {"opset": OPSET}),
         "versions": versions(),
         "functions": described,
     }
+    _write(path, files, manifest)
+    return path
+
+
+def _write(path: Path, files: dict[str, bytes], manifest: dict[str, Any]) -> None:
+    """Write the files of an export, and remove those of an earlier one."""
     path.mkdir(parents=True, exist_ok=True)
     (path / MANIFEST).unlink(missing_ok=True)
-    for left in (MANIFEST, *(f"{name}.{ending}" for name in functions for ending in sum(ENDINGS.values(), ()))):
+    for left in (MANIFEST, *files_of(manifest["functions"], *ENDINGS)):
         sweep(path / left)
-        if left not in written:
+        if left not in files:
             (path / left).unlink(missing_ok=True)
-    for file, data in written.items():
+    for file, data in files.items():
         write_atomically(path / file, data)
     # Written last: a manifest means that the export is complete.
     write_atomically(path / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
-    return path
+
+
+def files_of(names: Iterable[str], *formats: Format) -> list[str]:
+    """Return the files of functions in some formats."""
+    return [f"{name}.{ending}" for name in names for format in formats for ending in ENDINGS[format]]
+
+
+def num_bytes(folder: Path) -> int:
+    """Return the size of an export, without other files in its folder."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    return sum(
+        (folder / file).stat().st_size for file in (MANIFEST, *files_of(manifest["functions"], manifest["written_as"]))
+    )
 
 
 def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, Callable[..., Any]]]:
@@ -205,11 +175,24 @@ def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, Callable[..., A
 
 
 def check_free(path: Path, *, overwrite: bool, option: str = "overwrite=True") -> None:
-    """Raise `FileExistsError` if `path` is a file, or a folder that is not empty without `overwrite`."""
+    """Raise `FileExistsError` if `path` is a file, or a folder that is not empty without `overwrite`.
+
+    With `overwrite`, a manifest that is not that of an export is refused.
+    """
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"{path} is a file: name a folder to export into.")
     if not overwrite and path.is_dir() and any(path.iterdir()):
         raise FileExistsError(f"{path} is not empty: export into another folder, or overwrite it with {option}.")
+    if (path / MANIFEST).exists() and not _is_export(path / MANIFEST):
+        raise FileExistsError(f"{path / MANIFEST} is not that of an export: export into another folder.")
+
+
+def _is_export(manifest: Path) -> bool:
+    try:
+        found = read_json(manifest)
+    except (OSError, ValueError):
+        return False
+    return {"format", "written_as", "functions"} <= found.keys()
 
 
 def _check_format(format: Format) -> None:
@@ -224,48 +207,6 @@ def _check_format(format: Format) -> None:
         )
 
 
-def _uniforms(agent: AbstractAgent, distribution: AbstractDistribution) -> jax.ShapeDtypeStruct:
-    """Return the shape of the uniform numbers of one action.
-
-    Raises:
-        TypeError: the agent does not sample its prediction, or the inverse of its distribution is not known.
-    """
-    if type(agent).act is not AbstractAgent.act:
-        raise TypeError(
-            f"export: a {type(agent).__name__} chooses actions by its own method act, with random keys, which ONNX "
-            'does not have. Export it with the format "jax".'
-        )
-    return jax.ShapeDtypeStruct((num_uniforms(distribution),), jnp.result_type(float))
-
-
-def _draws(
-    agent: AbstractAgent, named: dict[str, PyTree], drawn: jax.ShapeDtypeStruct, batch_size: int | None
-) -> Callable[[list], tuple[list, list]]:
-    """Return a function that draws the uniform numbers of a round, and an observation that the agent predicts.
-
-    Args:
-        agent: whose observations are predicted.
-        named: the shapes and types of `"memory"` and `"observation"`.
-        drawn: those of the uniform numbers of one episode.
-        batch_size: B, or None for one episode.
-    """
-    seed = jax.ShapeDtypeStruct((2,), jnp.uint32)
-    rng = np.random.default_rng(0)
-
-    def predict(m: PyTree, seed: Array) -> PyTree:
-        o = agent.f_O(m).sample(jax.random.wrap_key_data(seed, impl="threefry2x32"))
-        # Parts that are not predicted, such as a mask of actions, are floats in the prediction.
-        return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), o, named["observation"])
-
-    observe = jax.jit(_flat(predict, jax.tree.structure((named["memory"], seed)), batch_size))
-
-    def draw(memory: list) -> tuple[list, list]:
-        uniforms, seeds = (_batched(x, batch_size).shape for x in (drawn, seed))
-        return [rng.random(uniforms, drawn.dtype)], observe(*memory, rng.integers(2**32, size=seeds, dtype=np.uint32))
-
-    return draw
-
-
 def _for_jax(f: Callable[..., list], arguments: list, name: str) -> dict[str, bytes]:
     """Return the files of a function for `jax.export` and for compilers of StableHLO."""
     # Keep unused arguments, because the manifest lists them.
@@ -274,27 +215,3 @@ def _for_jax(f: Callable[..., list], arguments: list, name: str) -> dict[str, by
     text = jax.export.export(jitted, platforms=PLATFORMS[:1])(*arguments).mlir_module()
     exported = jax.export.export(jitted, platforms=PLATFORMS)(*arguments)
     return {f"{name}.bin": bytes(exported.serialize()), f"{name}.mlir": text.encode()}
-
-
-def _flat(f: Callable[..., PyTree], treedef: Any, batch_size: int | None) -> Callable[..., list]:
-    """Return `f` with flat arguments and results, for one episode or for a batch."""
-
-    def call(*leaves: Any) -> list:
-        if batch_size is None:
-            return jax.tree.leaves(f(*treedef.unflatten(leaves)))
-        if not leaves:
-            return [jnp.broadcast_to(x, (batch_size, *jnp.shape(x))) for x in jax.tree.leaves(f())]
-        return jax.tree.leaves(jax.vmap(f)(*treedef.unflatten(leaves)))
-
-    return call
-
-
-def _batched(shapes: PyTree, batch_size: int | None) -> PyTree:
-    lead = () if batch_size is None else (batch_size,)
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*lead, *x.shape), x.dtype), shapes)
-
-
-def _rows(name: str, shapes: PyTree) -> list[dict[str, Any]]:
-    """Return the manifest's entries for the arrays of `shapes`."""
-    leaves, _ = tree_flatten_with_path(shapes)
-    return [{"name": name + keystr(path), "shape": list(x.shape), "dtype": str(x.dtype)} for path, x in leaves]

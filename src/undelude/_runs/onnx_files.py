@@ -96,14 +96,16 @@ def check_equal(
     functions: dict[str, Callable[..., list]],
     models: dict[str, bytes],
     draw: Callable[[list], tuple[list, list]],
+    num_actions: int,
     num_rounds: int = 3,
 ) -> None:
     """Raise `TypeError` if models answer otherwise than the functions they were made of, over an episode.
 
     Args:
-        functions: `init`, `act`, `observe` and `step`, of flat arrays.
+        functions: `init`, `act`, `take`, `observe` and `step`, of flat arrays.
         models: their ONNX models.
         draw: from a memory to what `act` takes after the memory, and what `observe` takes.
+        num_actions: arrays of an action.
         num_rounds: of the episode.
     """
     ours = {name: jax.jit(f) for name, f in functions.items()}
@@ -114,6 +116,8 @@ def check_equal(
         out = ours["act"](*memory, *drawn)
         after = out[-len(memory) :]
         steps.append(("act", [*memory, *drawn], out))
+        chosen = [*memory, *out[:num_actions]]
+        steps.append(("take", chosen, ours["take"](*chosen)))
         memory = ours["observe"](*after, *observation)
         steps.append(("observe", [*after, *observation], memory))
         together = [*after, *observation, *drawn]
