@@ -67,13 +67,13 @@ test-fast: $(VENV)/.test
 
 # Tests that `make test` skips if their packages are not installed: agents as ONNX, pages in Chromium, the notebooks.
 test-onnx: $(VENV)/.onnx
-	$(BIN)/python -m pytest --jaxtyping-packages= tests/test_export_onnx.py
+	$(BIN)/python -m pytest --no-skips --jaxtyping-packages= tests/test_export_onnx.py
 
 test-browser: $(VENV)/.browser
-	$(BIN)/python -m pytest --jaxtyping-packages= tests/test_inspector_page.py tests/test_report.py
+	$(BIN)/python -m pytest --no-skips --jaxtyping-packages= tests/test_inspector_page.py tests/test_report.py
 
 test-notebooks: $(VENV)/.notebooks
-	$(BIN)/python -m pytest --jaxtyping-packages= tests/test_notebooks.py
+	$(BIN)/python -m pytest --no-skips --jaxtyping-packages= tests/test_notebooks.py
 
 # `make --jobs=2 --keep-going --output-sync lint` runs two at a time and names what each finds: half of the time is
 # pyright's.

@@ -201,6 +201,7 @@ def test_onnx_runs_without_jax(tmp_path):
         "manifest.json",
         "init.onnx",
         "act.onnx",
+        "take.onnx",
         "observe.onnx",
         "step.onnx",
     }

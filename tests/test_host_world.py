@@ -233,6 +233,12 @@ def test_too_many_failures_are_an_error_that_counts_them():
         ud.rollout(faulty("error", 0.5, max_failures=0.1), None, executor="expert", key=KEY, num_episodes=200)
 
 
+def test_no_episode_may_be_lost_if_none_may():
+    """The share counts over 64 episodes at least, so that one of the first ten is within a tenth, but not within 0."""
+    with pytest.raises(RuntimeError, match=r"1 of 10 episodes were lost, more than max_failures=0"):
+        ud.rollout(faulty("error", 0.3, max_failures=0), None, executor="expert", key=KEY, num_episodes=10)
+
+
 def test_workers_give_the_same_episodes():
     here, there = ledger(), ledger(vectorization="async", num_workers=2)
     try:

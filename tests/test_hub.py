@@ -39,6 +39,8 @@ class Hub:
         for line in lines:
             if line["key"] == "file":
                 files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            if line["key"] == "deletedFile":
+                del files[line["value"]["path"]]
         sha = hashlib.sha1(repr(sorted(files.items())).encode()).hexdigest()
         self.commits[sha] = files
         self.repositories[repo].append(sha)
@@ -169,6 +171,25 @@ def test_revision_names_one_agent(hub, bandit, agent):
     assert eqx.tree_equal(ud.from_pretrained("somebody/bandit", revision=first, **hub.pull), agent)
     assert eqx.tree_equal(ud.from_pretrained("somebody/bandit", **hub.pull), other)
     assert first != second
+
+
+def test_certificate_of_an_earlier_agent_does_not_stay(hub, agent, report):
+    """The file and the card are of the agent that lies beside them; other files stay."""
+    ud.push_to_hub(agent, "somebody/bandit", certificate=report, **hub.push)
+    hub.commit("somebody/bandit", [{"key": "file", "value": {"path": "notes.txt", "content": ""}}])
+    ud.push_to_hub(agent, "somebody/bandit", **hub.push)
+    files = hub.commits[hub.repositories["somebody/bandit"][-1]]
+    assert {*files} == {"agent.json", "weights.safetensors", "README.md", "notes.txt"}
+    assert b"No certificate was given" in files["README.md"]
+
+
+def test_repository_is_found_beside_a_folder_of_its_name(hub, agent, tmp_path, monkeypatch):
+    ud.push_to_hub(agent, "somebody/bandit", **hub.push)
+    (tmp_path / "somebody" / "bandit").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert eqx.tree_equal(ud.from_pretrained("somebody/bandit", **hub.pull), agent)
+    with pytest.raises(ValueError, match=r"\./somebody/bandit is a folder here"):
+        ud.from_pretrained("./somebody/bandit", **hub.pull)
 
 
 def test_repository_without_an_agent_is_named(hub):

@@ -170,6 +170,19 @@ def test_learning_shows_what_is_outside_the_scale(value, label, marker):
     assert "KL" in only.get_title(loc="left")
 
 
+def test_learning_marks_infinite_losses():
+    losses = [{"update": t, "action_loss": loss} for t, loss in ((1, np.inf), (2, 1.5), (3, np.inf))]
+    arrows = [
+        x
+        for line in ud.plot.learning(losses, axes=axes_of()).lines
+        if line.get_marker() == "^"
+        for x in np.asarray(line.get_xdata()).tolist()
+    ]
+    assert arrows == [1, 3]
+    all_infinite = ud.plot.learning([{"update": 1, "action_loss": np.inf}], axes=axes_of())
+    assert any(line.get_marker() == "^" and len(np.asarray(line.get_xdata())) for line in all_infinite.lines)
+
+
 def test_no_placeholder_of_a_page_is_left(bandit, episodes, report):
     """Figures of pages are drawn in placeholders, nearly black, that the page replaces."""
     rows = [{"update": t, "action_kl_do": 0.3 / t, "action_kl_see": 0.1} for t in (1, 2)]

@@ -105,7 +105,7 @@ def test_description_on_an_index_has_no_dead_links(tool):
 
 
 def test_development_version_promises_no_release(tool):
-    readme, citation = "There is no release yet.", "x: y\nversion: 1.0.dev0\nz: 1"
+    readme, citation = {"README.md": "There is no release yet."}, "x: y\nversion: 1.0.dev0\nz: 1"
     assert tool["release_problems"]("1.0.dev0", readme, "", citation) == []
     citation = (ROOT / "CITATION.cff").read_text()
     assert tool["release_problems"](PROJECT["project"]["version"], readme, "", citation) == []
@@ -114,9 +114,10 @@ def test_development_version_promises_no_release(tool):
 @pytest.mark.parametrize("version", ["1.0", "1.0rc1"])
 def test_release_has_its_version_in_every_file(tool, version):
     changelog, citation = f"# Changelog\n\n## {version} (2030-01-01)\n", f"x: y\nversion: {version}\nz: 1"
-    assert tool["release_problems"](version, "", changelog, citation) == []
-    problems = tool["release_problems"](version, "There is no release yet.", "# Changelog\n", "x: y\nversion: 0.9\n")
-    assert [x.split()[0] for x in problems] == ["CITATION.cff", "README.md", "CHANGELOG.md"]
+    assert tool["release_problems"](version, {"README.md": ""}, changelog, citation) == []
+    pages = {"README.md": "There is no release yet.", "docs/a.md": "", "docs/b.md": "There is no release."}
+    problems = tool["release_problems"](version, pages, "# Changelog\n", "x: y\nversion: 0.9\n")
+    assert [x.split()[0] for x in problems] == ["CITATION.cff", "README.md", "docs/b.md", "CHANGELOG.md"]
 
 
 def test_skipped_step_has_not_passed(tool):
@@ -166,17 +167,18 @@ def test_workflows_run_targets_of_the_makefile(workflow):
         x for line in re.findall(r"^([\w -]+):(?!=)", (ROOT / "Makefile").read_text(), re.M) for x in line.split()
     }
     text = re.sub(r'"?\$\{\{ matrix\.target \}\}"?', "", "\n".join(step.get("run", "") for step in steps(workflow)))
-    named = re.findall(r"\bmake ([\w-]+)", text)
+    named = [x for line in re.findall(r"\bmake (.+)", text) for x in line.split() if "=" not in x]
     matrices = [job.get("strategy", {}).get("matrix", {}) for job in jobs(workflow).values()]
     named += [target for matrix in matrices for target in matrix.get("target", [])]
     assert named
     assert {*named} <= targets
 
 
-def test_workflows_pin_major_versions(workflow):
+def test_workflows_pin_versions(workflow):
+    """Actions of the host by their major version, and one of somebody else by its commit."""
     used = [step["uses"] for step in steps(workflow) if "uses" in step]
     assert used
-    assert all(re.fullmatch(r"[\w-]+/[\w-]+@(release/)?v\d+", x) for x in used), used
+    assert all(re.fullmatch(r"actions/[\w-]+@v\d+|[\w-]+/[\w-]+@[0-9a-f]{40}", x) for x in used), used
 
 
 def test_workflows_have_the_least_permissions(workflow):
@@ -199,7 +201,8 @@ def test_workflow_tests_every_python_of_the_classifiers(tool):
 
 def test_publish_uploads_only_what_was_checked():
     content = yaml.safe_load((ROOT / ".github/workflows/publish.yml").read_text())
-    assert content["jobs"]["upload"]["needs"] == "check"
+    assert content["jobs"]["upload"]["needs"] == ["test", "check"]
+    assert [step["run"] for step in content["jobs"]["test"]["steps"] if "run" in step] == ["make lint test"]
     checked = [step.get("run", "") for step in content["jobs"]["check"]["steps"]]
     assert "make release-check OUT=dist" in checked
     assert content["jobs"]["upload"]["permissions"] == {"id-token": "write"}

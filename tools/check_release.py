@@ -1,4 +1,4 @@
-"""Check a release: build both files, look into them, install the wheel alone, and run the first screen of the README.
+"""Check a release: build both files, look into them, install the wheel alone, and run three commands of the README.
 
     python tools/check_release.py                    everything: about ten minutes on two cores
     python tools/check_release.py --only files       build, and this step alone
@@ -24,7 +24,7 @@ import tempfile
 import tomllib
 import venv
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email import message_from_bytes
 from pathlib import Path
@@ -39,7 +39,7 @@ MAX_BYTES = 3_000_000
 # Files that the source distribution must have, other than the package: to build, to test, and to read.
 SOURCES = ["pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "constraints.txt", "Makefile"]
 STEPS = ["build", "files", "wheels", "newest", "lowest"]
-# The first screen of the README, smaller, and what each command must print or write.
+# The commands of the README's first screen that need no extra, smaller, and what each must print.
 SCREEN = [
     (["python", "examples/delusion.py", "--num-episodes", "64", "--num-rounds", "5"], "own actions"),
     (["undelude", "train", "bandit", "--steps", "50", "--out", "runs/bandit"], "runs/bandit/report.html"),
@@ -121,15 +121,21 @@ def description_problems(description: str) -> list[str]:
     return [f"the description links to {x}, which an index does not have" for x in targets if not x.startswith("http")]
 
 
-def release_problems(version: str, readme: str, changelog: str, citation: str) -> list[str]:
-    """List the files that deny a release or do not name its version; the citation alone names a development version."""
+def release_problems(version: str, pages: Mapping[str, str], changelog: str, citation: str) -> list[str]:
+    """List the files that deny a release or do not name its version; the citation alone names a development version.
+
+    Args:
+        version: of the release.
+        pages: the text of each page, by its name.
+        changelog: the text of CHANGELOG.md.
+        citation: that of CITATION.cff.
+    """
     problems = []
     if f"\nversion: {version}\n" not in citation:
         problems.append(f"CITATION.cff does not name the version {version}")
     if Version(version).is_devrelease:
         return problems
-    if "There is no release" in readme:
-        problems.append("README.md says that there is no release")
+    problems += [f"{name} says that there is no release" for name, x in pages.items() if "There is no release" in x]
     if f"\n## {version}" not in changelog:
         problems.append(f"CHANGELOG.md has no section '## {version}'")
     return problems
@@ -153,8 +159,10 @@ def check_files(built: Built) -> None:
         problems = wheel_problems(names, package) + sdist_problems(sdist.getnames(), package)
         metadata = message_from_bytes(wheel.read(next(x for x in names if x.endswith(".dist-info/METADATA"))))
     problems += description_problems(str(metadata.get_payload()))
-    text = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CHANGELOG.md", "CITATION.cff")]
-    problems += release_problems(metadata["Version"], *text)
+    files = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    pages = {file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8") for file in files}
+    text = [(ROOT / name).read_text(encoding="utf-8") for name in ("CHANGELOG.md", "CITATION.cff")]
+    problems += release_problems(metadata["Version"], pages, *text)
     for file in (built.wheel, built.sdist):
         size = file.stat().st_size
         print(f"  {file.name}: {size / 1e6:.1f} MB")
@@ -177,7 +185,7 @@ def check_wheels(built: Built) -> None:
 
 
 def check_installed(built: Built, kind: str) -> None:
-    """Install the wheel alone into an empty environment and run the first screen of the README there."""
+    """Install the wheel alone into an empty environment and run the commands of `SCREEN` there."""
     pyproject, constraints = ((ROOT / x).read_text(encoding="utf-8") for x in ("pyproject.toml", "constraints.txt"))
     if missing := unpinned(pyproject, constraints):
         raise CheckError(f"constraints.txt does not name {', '.join(missing)}.")

@@ -410,3 +410,20 @@ def test_command_inspects_a_language_model_beside_exact_agents(tmp_path: Path) -
         dataclasses.replace(alone, second="runs/one").check()
     with pytest.raises(UsageError, match=r"the process must be from ud\.tasks\.menu"):
         inspect_command.service(dataclasses.replace(alone, task="bandit"))
+
+
+@pytest.mark.parametrize("what", ["tokenizer", "model"])
+def test_code_in_a_folder_is_not_run(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration may name code beside it, which Transformers offers to run if the user types y."""
+    TOKENIZER.save_pretrained(tmp_path)
+    make_model(len(TOKENIZER)).save_pretrained(tmp_path)
+    name, key = {"tokenizer": ("tokenizer_config.json", "AutoTokenizer"), "model": ("config.json", "AutoConfig")}[what]
+    config = json.loads((tmp_path / name).read_text())
+    kinds = {"AutoTokenizer": ["own.Own", None], "AutoConfig": "own.Own"}
+    config |= {"auto_map": {key: kinds[key]}, "tokenizer_class": "Own", "model_type": "own"}
+    (tmp_path / name).write_text(json.dumps(config))
+    (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nclass Own: pass\n")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(ValueError, match=r"has code of its own .* is not run\. If you trust it, load"):
+        load_model(tmp_path)
+    assert not (tmp_path / "ran").exists()

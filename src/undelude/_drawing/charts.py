@@ -35,17 +35,31 @@ def kl_over_updates(axes: Axes, update: Float[np.ndarray, " n"], curves: Mapping
     """
     axes.set_yscale("log")
     _log_ticks(axes, "y", np.concatenate(list(curves.values())), margin=1.25)
-    lo, hi = axes.get_ylim()
     for name, y in curves.items():
-        colour, inside = COLOURS[name], np.isfinite(y) & (y > 0)
-        drawn = np.where(inside, y, np.nan)
-        axes.plot(update, drawn, dash(name), color=colour, lw=1.6, marker=marker(name), ms=3.2, mew=0)
-        for outside, place, arrow in ((y == np.inf, hi / 1.03, "^"), (y <= 0, lo * 1.03, "v")):
-            axes.plot(update[outside], np.full(outside.sum(), place), arrow, color=colour, ms=6, mew=0)
-    axes.set_ylim(lo, hi)
+        drawn = np.where(np.isfinite(y) & (y > 0), y, np.nan)
+        axes.plot(update, drawn, dash(name), color=COLOURS[name], lw=1.6, marker=marker(name), ms=3.2, mew=0)
+    arrows(axes, update, {COLOURS[name]: y for name, y in curves.items()})
     axes.set(title="KL(answer ‖ agent), nats per action", xlabel="update", xlim=(0, None))
     _label_ends(axes, curves)
     integers(axes)
+
+
+def arrows(axes: Axes, x: Float[np.ndarray, " n"], curves: Mapping[str, Float[np.ndarray, " n"]]) -> None:
+    """Mark infinite numbers by arrows at the top, and on a log scale those that are not positive at the bottom.
+
+    Args:
+        axes: with their scale and limits, which stay.
+        x: `[n]`.
+        curves: by colour, `[n]`.
+    """
+    low, high = axes.get_ylim()
+    is_log = axes.get_yscale() == "log"
+    top = high / 1.03 if is_log else high - 0.02 * (high - low)
+    for colour, y in curves.items():
+        below = (y <= 0) & is_log
+        for outside, place, arrow in ((y == np.inf, top, "^"), (below, low * 1.03, "v")):
+            axes.plot(x[outside], np.full(outside.sum(), place), arrow, color=colour, ms=6, mew=0)
+    axes.set_ylim(low, high)
 
 
 def distances(quantity: Callable[[str], Quantity], measure: str) -> dict[str, dict[str, Quantity]]:

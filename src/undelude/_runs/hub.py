@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from undelude._runs.layout import CERTIFICATE
 from undelude._versions import installing
 
 CARD = "README.md"
+REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 # Quantities of the card, with what they are.
 SHOWN = {
     "action_kl_do": "actions: nats from the interventional answer, `P(. \\| do(a), o)`",
@@ -46,7 +48,7 @@ def push_to_hub(
     """Upload a learned agent to the Hugging Face Hub, with its certificate and a model card.
 
     The repository is made if it is not there. It gets `agent.json`, `weights.safetensors`, `certificate.json` and
-    `README.md`; other files in it stay.
+    `README.md`; other files in it stay. If there is no certificate, one of an earlier agent is deleted.
 
     Args:
         source: a learned agent, or the folder of a run, whose agent and certificate are uploaded.
@@ -90,7 +92,11 @@ def push_to_hub(
         api = hub.HfApi(endpoint=endpoint, token=token)
         with explained("push_to_hub", repo_id, revision, endpoint):
             api.create_repo(repo_id, private=private, exist_ok=True)
-            done = api.upload_folder(repo_id=repo_id, folder_path=folder, revision=revision, commit_message=message)
+            # A certificate in the repository would be that of another agent.
+            is_left = content is None and api.file_exists(repo_id, CERTIFICATE, revision=revision)
+            commit: Any = {"revision": revision, "commit_message": message}
+            commit |= {"delete_patterns": [CERTIFICATE]} if is_left else {}
+            done = api.upload_folder(repo_id=repo_id, folder_path=folder, **commit)
     return str(done.commit_url)
 
 
@@ -116,12 +122,13 @@ def from_pretrained(
         FileNotFoundError: the repository has no agent; or there is no such repository or revision.
         PermissionError: the token is missing, unknown, or not enough.
         ConnectionError: the Hub cannot be reached, or fails.
-        ValueError: a file is damaged or does not fit; the message names it. Or a folder was named.
+        ValueError: a file is damaged or does not fit; the message names it. Or a folder was named, by a name that no
+            repository has.
 
     >>> import undelude as ud
     >>> agent = ud.from_pretrained("somebody/sober-bandit")  # doctest: +SKIP
     """
-    if Path(repo_id).is_dir():
+    if Path(repo_id).is_dir() and not REPOSITORY.fullmatch(repo_id):
         raise ValueError(f"from_pretrained: {repo_id} is a folder here: read it with ud.load, or give SOMEBODY/NAME.")
     wanted: Any = {"allow_patterns": [DESCRIPTION, WEIGHTS], "token": token, "endpoint": endpoint}
     hub = _hub()

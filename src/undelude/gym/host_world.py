@@ -96,7 +96,8 @@ class HostWorld(AbstractSimulated, AbstractHostWorld[HostState]):
         vectorization: `"sync"`: one after the other, best for steps under a millisecond; `"async"`: in processes.
         num_workers: processes, with `"async"`; by default as many as cores.
         timeout: seconds to wait for an answer of a process.
-        max_failures: the share of episodes that may be lost to failures of environments before an error is raised.
+        max_failures: the share of episodes that may be lost to failures of environments before an error is raised, of
+            64 episodes as long as fewer were played; 0: none.
         draw: `(frame, context, observation, belief) -> None`, for films: draws on a `ud.Frame`; `belief` pairs contexts
             with their probabilities, and is empty if it is not known. By default a film shows what `env.render()`
             returns and, below, the belief.

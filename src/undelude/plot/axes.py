@@ -14,7 +14,17 @@ from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 
 from undelude._certificate.certificate import Certificate
-from undelude._drawing.charts import ANSWERS, COLOURS, NAMES, distances, dots, integers, kl_over_updates, marker
+from undelude._drawing.charts import (
+    ANSWERS,
+    COLOURS,
+    NAMES,
+    arrows,
+    distances,
+    dots,
+    integers,
+    kl_over_updates,
+    marker,
+)
 from undelude._drawing.colours import DO, INK, MUTED, ON_WHITE, RULE, SEE, VARIABLES
 from undelude._drawing.dag import draw_dag_on
 from undelude._drawing.panel import panel_of
@@ -187,7 +197,7 @@ def learning(run: Run | Sequence[Mapping[str, Any]], *, axes: Axes | None = None
         raise ValueError("plot.learning: there must be rows, and each must have the number of its update.")
     curves = {name: series(f"action_kl_{mark}") for mark, name in ANSWERS.items()}
     curves = {name: y for name, y in curves.items() if not np.isnan(y).all()}
-    losses = {x: y for x in ("action", "observation") if np.isfinite(y := series(f"{x}_loss")).any()}
+    losses = {x: y for x in ("action", "observation") if not np.isnan(y := series(f"{x}_loss")).all()}
     if not curves and not losses:
         raise ValueError("plot.learning: no row has action_kl_do, action_loss or observation_loss.")
     with matplotlib.rc_context(STYLE):
@@ -197,6 +207,8 @@ def learning(run: Run | Sequence[Mapping[str, Any]], *, axes: Axes | None = None
         else:
             for dash, (name, y) in zip(("-", ":"), losses.items(), strict=False):
                 axes.plot(update, np.where(np.isfinite(y), y, np.nan), dash, color=INK, lw=1.4, label=f"{name}s")
+            infinite = np.any([y == np.inf for y in losses.values()], 0)
+            arrows(axes, update, {INK: np.where(infinite, np.inf, np.nan)})
             axes.set(xlabel="update", ylabel="log-loss, nats", xlim=(0, None))
             axes.legend(frameon=False)
             integers(axes)

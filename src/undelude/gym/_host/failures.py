@@ -2,13 +2,16 @@
 
 from collections import Counter
 
+# Of the first episodes few are lost by chance: a share counts over so many at least.
+MIN_PLAYED = 64
+
 
 class Failures:
     """How many episodes were lost, by cause and context, and how many may be.
 
     Args:
         name: of the world, for messages.
-        most: the share of episodes that may be lost.
+        most: the share of episodes that may be lost, of 64 as long as fewer were played.
 
     Attributes:
         counts: by `(cause, theta)`.
@@ -28,7 +31,7 @@ class Failures:
         """
         self.counts[cause, theta] += 1
         self.last = message
-        if (lost := self.counts.total()) > max(1, self.most * max(self.num_played, 64)):
+        if (lost := self.counts.total()) > self.most * max(self.num_played, MIN_PLAYED):
             raise RuntimeError(
                 f"{self.name}: {lost} of {self.num_played} episodes were lost, more than "
                 f"max_failures={self.most:g}: {self._causes}. The last: {self.last}"

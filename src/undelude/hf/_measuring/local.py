@@ -33,20 +33,34 @@ def load_model(folder: str | os.PathLike[str]) -> tuple[Any, Any]:
     An adapter of PEFT with marked words, such as a checkpoint, is loaded with its base model.
 
     Raises:
-        ValueError: the base model of the adapter could not be loaded, or a file beside the adapter is damaged; or the
-            folder has an adapter and no tokenizer.
+        ValueError: the base model of the adapter could not be loaded, or a file beside the adapter is damaged; the
+            folder has an adapter and no tokenizer; or it needs code of its own.
     """
     if (Path(folder) / "adapter_config.json").is_file() and not (Path(folder) / "tokenizer_config.json").is_file():
         parent = Path(folder).resolve().parent
         way_out = "the folder of trainer.save_model(), which has the adapter and the marked words merged"
         way_out = f"{parent}, into which it is merged" if (parent / "config.json").is_file() else way_out
         raise ValueError(f"{folder} is an adapter of PEFT without a tokenizer. Measure {way_out}.")
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = _load(AutoTokenizer, folder)
     file = Path(folder) / "adapter_config.json"
     adapter = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     if OFFSET in (adapter.get("modules_to_save") or ()):
         return _load_adapter(Path(folder), adapter["base_model_name_or_path"]), tokenizer
-    return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True), tokenizer
+    return _load(AutoModelForCausalLM, folder), tokenizer
+
+
+def _load(kind: Any, folder: str | os.PathLike[str]) -> Any:
+    """Return what `kind` loads from a folder on this computer, without running code of the folder."""
+    try:
+        return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise ValueError(
+            f"{folder} has code of its own (auto_map in its configuration), which is not run. If you trust it, load "
+            "model and tokenizer by yourself with trust_remote_code=True, and give them to measure_delusion or "
+            "local_agent."
+        ) from error
 
 
 def _load_adapter(folder: Path, base: str | None) -> Any:
@@ -54,7 +68,7 @@ def _load_adapter(folder: Path, base: str | None) -> Any:
     from peft import PeftModel
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(base or "", local_files_only=True)
+        model = _load(AutoModelForCausalLM, base or "")
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{folder} has an adapter, and its base model {base!r} is not on this computer. Load the base model, or "
