@@ -480,5 +480,5 @@ def test_an_answer_is_a_table_only_of_its_own_variables():
     for name, values in (("A", (1, 0)), ("B", (0, 1))):
         with pytest.raises(ValueError, match="table is an answer with the axes"):
             ud.Variable(name, values, table=model.query("A"))
-    with pytest.raises(ValueError, match="nan is no value"):
+    with pytest.raises(ValueError, match="nan is not a value"):
         ud.Variable("A", (0.1, float("nan")), table=[0.5, 0.5])

@@ -540,7 +540,7 @@ def test_histories_with_parts():
 
 
 class Looking(ud.AbstractExpert):
-    """Asks in Python for a number that is not known while it is compiled, or returns what is no distribution."""
+    """Asks in Python for a number that is not known while it is compiled, or returns what is not a distribution."""
 
     say: Callable[[Any], Any] = eqx.field(static=True)
 

@@ -77,7 +77,7 @@ def check_task(
 
     A world that runs in Python, such as `undelude.gym.HostWorld`, is played in up to 16 episodes of random actions, as
     many of the expert, and the same seeds and actions under up to four contexts. `check_task` then looks for an
-    environment that fails, an expert whose answers are no distributions or actions, an opening that names the context,
+    environment that fails, an expert whose answers are not distributions or actions, an opening that names the context,
     and a prior with a single context. It notes random numbers that no seed sets, where the context shows, actions that
     a Box clips, and which exact answers a certificate will have; and it measures how many steps a second there are.
 

@@ -97,7 +97,7 @@ def film(
         A `Film` of `1 + T * frames_per_round` frames; T is the number of rounds that exist in the episode.
 
     Raises:
-        TypeError: `process` is no process or world, or `episodes` are not episodes.
+        TypeError: `process` is not a process or world, or `episodes` are not episodes.
         ValueError: a number is out of range, the episodes are histories without theta, or the world in Python has no
             drawing, or shows something else than in the episode when it is played again. It does if the episode
             replaced one that was lost to a failure.

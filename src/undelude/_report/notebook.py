@@ -75,7 +75,7 @@ def _distances(report: Certificate) -> str:
 def of_episodes(episodes: Episodes) -> str | None:
     """Return the first episodes as tables, if actions and observations are symbols; otherwise the shapes.
 
-    None, so that the notebook shows the text, if they are no arrays of one episode or of a batch.
+    None, so that the notebook shows the text, if they are not arrays of one episode or of a batch.
     """
     leaves = jax.tree.leaves(episodes)
     if any(isinstance(x, Tracer) or not eqx.is_array(x) for x in leaves):

@@ -108,7 +108,7 @@ class HostWorld(AbstractSimulated, AbstractHostWorld[HostState]):
 
     Raises:
         TypeError: a space or an argument is of the wrong kind.
-        ValueError: `hide` names what does not exist, or the prior is no distribution.
+        ValueError: `hide` names what does not exist, or the prior is not a distribution.
     """
 
     opening = True

@@ -66,7 +66,7 @@ def belief(
 
     Raises:
         TypeError: `probs` is not an array of numbers, or `axes` not of matplotlib.
-        ValueError: the rows are no probabilities, or the number of names is another.
+        ValueError: the rows are not probabilities, or the number of names is another.
 
     >>> import jax
     >>> import jax.numpy as jnp

@@ -33,7 +33,7 @@ def domains_of(graph: Parents, data: Columns, values: Mapping[str, Sequence[Hash
         if isinstance(given, str):
             raise ValueError(f"the values of {name} must be a sequence such as (0, 1), not {given!r:.99}.")
         if any(map(is_missing, given)):
-            raise ValueError(f"the values of {name} hold a missing one, None or nan: it is no value.")
+            raise ValueError(f"the values of {name} hold a missing one, None or nan: it is not a value.")
     for name in graph:
         if all(map(is_missing, column(name, data))):
             raise ValueError(f"the column {name} holds no value: {name} is latent, and not missing now and then.")

@@ -1,4 +1,4 @@
-"""Interventions and evidence that are no single value: a distribution, a policy, a likelihood."""
+"""Interventions and evidence that are not a single value: a distribution, a policy, a likelihood."""
 
 import dataclasses
 from collections.abc import Hashable, Mapping, Sequence

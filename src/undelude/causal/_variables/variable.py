@@ -56,7 +56,7 @@ class Variable(eqx.Module):
         if not all(isinstance(x, Hashable) for x in values):
             raise ValueError(f"{name}: values must be hashable, such as numbers or strings, not {values!r:.99}.")
         if any(x != x for x in values):
-            raise ValueError(f"{name}: nan is no value, because it equals nothing; leave it out of {values!r:.99}.")
+            raise ValueError(f"{name}: nan is not a value, because it equals nothing; leave it out of {values!r:.99}.")
         if not values or len(set(values)) < len(values):
             raise ValueError(f"{name}: values must be distinct, and at least one, not {values!r:.99}.")
         if len(set(parents)) < len(parents):

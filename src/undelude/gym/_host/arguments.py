@@ -52,7 +52,7 @@ def prior_over(world: str, prior: Any, num_thetas: int) -> Float[np.ndarray, " K
     """Return the probabilities of K contexts, uniform by default.
 
     Raises:
-        ValueError: they are no distribution, or not K.
+        ValueError: they are not a distribution, or not K.
     """
     probs = np.full(num_thetas, 1 / num_thetas) if prior is None else np.asarray(prior, float)
     check_probabilities(probs, f"{world}: prior")

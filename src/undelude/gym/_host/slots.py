@@ -307,7 +307,7 @@ class InWorkers:
     def _receive(self, w: int, deadline: float) -> list[Step | Failure] | Failure:
         worker = self.workers[w]
         try:
-            if not worker.is_ready:  # A worker imports the user's modules first; that is no step.
+            if not worker.is_ready:  # A worker imports the user's modules first; that is not a step.
                 if not worker.connection.poll(START_LIMIT):
                     return Failure("timeout", f"its process did not start within {START_LIMIT} s", 0)
                 worker.connection.recv()

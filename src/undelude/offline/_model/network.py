@@ -77,7 +77,7 @@ class Network:
 class Known:
     """A real field that is a known function of its contexts, such as the pose of a robot after a command.
 
-    It does not depend on theta, so that it is no evidence. The agent reads it, and other mechanisms of the same round
+    It does not depend on theta, so that it is not evidence. The agent reads it, and other mechanisms of the same round
     may be given it.
 
     Attributes:
