@@ -58,7 +58,9 @@ def auto_suggestion(
         )
     if not isinstance(agent, AbstractAgent):
         name = type(agent).__name__
-        why = "cannot be asked about a history with another action" if isinstance(agent, HostAgent) else "is not an agent"
+        why = (
+            "cannot be asked about a history with another action" if isinstance(agent, HostAgent) else "is not an agent"
+        )
         raise TypeError(f"auto_suggestion asks the agent about a history with another action; a {name} {why}.")
     check_key(key)
     num_episodes = check_count("num_episodes", num_episodes)
