@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 Messages = Sequence[Mapping[str, Any]]
+# Fields of a message in the protocol; strict servers refuse others.
+MESSAGE_FIELDS = {"role", "content", "name", "tool_calls", "tool_call_id"}
 
 
 class ChatServer(ThreadingHTTPServer):
@@ -89,6 +91,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send(*refused)
         elif not self.path.endswith("/chat/completions") or body["model"] != self.server.name:
             self.send(404, {"error": {"message": f"The model `{body['model']}` does not exist."}})
+        elif unknown := {name for message in body["messages"] for name in message} - MESSAGE_FIELDS:
+            self.send(400, {"error": {"message": f"Unknown fields of a message: {sorted(unknown)}."}})
         else:
             self.send(200, self.server.complete(body))
 

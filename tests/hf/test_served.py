@@ -282,7 +282,7 @@ def always(status: int, data: Any) -> Callable:
     [
         (always(401, {"error": {"message": "no key"}}), "asks for an API key: set OPENAI_API_KEY .*no key"),
         (always(429, {"error": {"message": "slow down"}}), "limits the rate .* after 6 tries.*slow down"),
-        (always(500, "boom"), "refused the call .*status 500"),
+        (always(500, "boom"), r"failed after 3 tries \(status 500\)"),
         (always(400, {"detail": "bad messages"}), "status 400.*bad messages"),
         (always(302, ""), "redirects to another address"),
         (always(200, "<html>"), "not JSON"),

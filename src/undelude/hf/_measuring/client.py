@@ -80,7 +80,7 @@ class Client:
             Its folder is made if it is not there.
         extra_body: further fields of every request.
         who: makes the calls, and sets fields of the requests.
-        calls_at_a_time: the name of the argument.
+        calls_at_a_time: how the user sets it, for messages.
 
     Raises:
         ValueError: the address is not one, the record is damaged, or `extra_body` has a field that is set here.
@@ -96,7 +96,7 @@ class Client:
         record: str | os.PathLike[str] | None = None,
         extra_body: Mapping[str, Any] | None = None,
         who: str = "measuring",
-        calls_at_a_time: str = "num_workers",
+        calls_at_a_time: str = "num_workers=, or --num-workers in a terminal",
     ):
         parts = urlsplit(endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -135,7 +135,8 @@ class Client:
         """Return the choices with which a model continues a conversation.
 
         Args:
-            messages: with `role` and `content`; other fields, such as `tool_calls`, are sent too.
+            messages: with `role` and `content`; other fields, such as `tool_calls`, are sent too, but `author` is not,
+                which servers do not know.
             repeat: tells calls apart that are equal otherwise, such as several samples.
             **fields: of the request, such as `temperature`. One that the server refuses is left out if it can be.
 
@@ -144,10 +145,12 @@ class Client:
         """
         body = {"model": self.model, "messages": [dict(x) for x in messages]}
         body |= self._extra
+        # With authors: conversations that differ in them alone are answered by draws of their own.
         call = json.dumps([self.endpoint, body, fields, repeat], sort_keys=True)
         key = hashlib.sha256(call.encode()).hexdigest()
         if key in self._known:
             return self._known[key]
+        body["messages"] = [{name: x for name, x in message.items() if name != "author"} for message in messages]
         while True:
             kept = {name: value for name, value in fields.items() if name not in self._dropped}
             if "max_tokens" in self._dropped:
@@ -184,8 +187,7 @@ class Client:
                 return self._send("POST", path, body)
             except urllib.error.HTTPError as error:
                 text = _error_text(error)
-                tries = FEW_TRIES if error.code == 500 else TRIES
-                if error.code not in TRANSIENT or attempt == tries - 1 or "quota" in text:
+                if error.code not in TRANSIENT or attempt == _tries(error.code) - 1 or "quota" in text:
                     raise self._explain(error.code, text) from None
                 wait = _retry_after(error, wait)
             except ServerError:  # The answer of something else, such as a page: it stays the same.
@@ -235,6 +237,9 @@ class Client:
             )
         if 300 <= status < 400:
             return ServerError(f"{self.endpoint} redirects to another address (status {status}): use that one.{said}")
+        if status >= 500:
+            tries = f" after {_tries(status)} tries" if status in TRANSIENT else ""
+            return ServerError(f"{self.endpoint} failed{tries} (status {status}), for the model {self.model!r}.{said}")
         message = f"{self.endpoint} refused the call for the model {self.model!r} (status {status}).{said}"
         return _Refused(message, text) if status in (400, 422) else ServerError(message)
 
@@ -256,6 +261,11 @@ class Client:
                 with self._record.open("a", encoding="utf-8") as file:
                     entry = {"call": key, "choices": choices} | ({"refused": self.refused} if self.refused else {})
                     file.write(json.dumps(entry) + "\n")
+
+
+def _tries(status: int) -> int:
+    """Return how often a call is made that fails with a status: an error of the server's own program often stays."""
+    return FEW_TRIES if status == 500 else TRIES
 
 
 def _choices(response: Any, endpoint: str) -> list[dict[str, Any]]:
