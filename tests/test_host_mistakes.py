@@ -317,7 +317,7 @@ def test_compiled_symbol_outside_its_space_is_a_problem():
         reward_observed=False,
         at_end="end",
     )
-    with pytest.raises(ValueError, match="the observation must be integers from 0 to 6, not from 7 to 7"):
+    with pytest.raises(ValueError, match="the observation must be integers from 0 to 6, not 7"):
         ud.check_task(world)
 
 

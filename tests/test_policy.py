@@ -210,5 +210,5 @@ def test_numbers_that_are_not_finite_are_refused(number: float):
     o = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), policy.observation_spec.value)
     with pytest.raises(ValueError, match=r"the observation, part joints, must be finite numbers"):
         policy.step(o | {"joints": np.full_like(o["joints"], number)})
-    with pytest.raises(ValueError, match=r"the observation, part cue, must be integers from 0 to 1, not from 5"):
+    with pytest.raises(ValueError, match=r"the observation, part cue, must be integers from 0 to 1, not 5"):
         policy.step(o | {"cue": np.int32(5)})

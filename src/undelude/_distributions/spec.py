@@ -79,9 +79,7 @@ class Symbols(Spec):
         if not np.issubdtype(values.dtype, np.integer):
             raise ValueError(f"{name} must be integers from 0 to {self.n - 1}, not {values.dtype}.")
         if values.size and (values.min() < 0 or values.max() >= self.n):
-            raise ValueError(
-                f"{name} must be integers from 0 to {self.n - 1}, not from {values.min()} to {values.max()}."
-            )
+            raise ValueError(f"{name} must be integers from 0 to {self.n - 1}, not {_span(values)}.")
 
     def __str__(self) -> str:
         return "symbols" if self.n is None else f"{self.n} symbols"
@@ -270,6 +268,12 @@ def spec_of(distribution: AbstractDistribution[Value]) -> Spec:
             shape = _shape_of_a_sample(distribution).shape
             return Reals(shape, distribution.low, distribution.high)
     return Parts.of(jtu.tree_map(_spec_of_array, _shape_of_a_sample(distribution)))
+
+
+def _span(values: np.ndarray) -> str:
+    """Return one integer, or the range of several, for messages."""
+    low, high = values.min(), values.max()
+    return f"{low}" if low == high else f"from {low} to {high}"
 
 
 def num_symbols(spec: Spec) -> int:
