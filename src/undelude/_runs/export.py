@@ -67,8 +67,9 @@ def export(
         process: the process that the agent was made for.
         agent: to export; its parameters become constants.
         folder: created if it does not exist; it must be empty.
-        num_rounds: T of the episodes, for agents whose memory depends on it; the process's own by default. The functions
-            count no rounds: an agent whose memory is full forgets the oldest symbols, where `ud.Policy` raises.
+        num_rounds: T of the episodes, for agents whose memory depends on it; the process's own by default. The
+            functions count no rounds: an agent whose memory is full forgets the oldest symbols, where `ud.Policy`
+            raises.
         batch_size: B; every array then has a leading axis B, and each episode its own seed. None for one
             episode.
         format: `"jax"` or `"onnx"`.
