@@ -701,7 +701,9 @@ def test_exact_agent_without_gymnasium_beside_the_baselines(folder, capfd, monke
     assert "<small>incomplete" not in page
     assert suite("run", "exact:see", "--tasks", "frog-v1", "--num-episodes", 8, "--out", "few.json") == 0
     assert suite("table", "few.json") == 0
-    assert "few.json is not shown: it was not run on 14 of 15 tasks and is a trial" in capfd.readouterr().out
+    out = capfd.readouterr().out
+    assert "few.json is not shown: it was not run on 14 of 15 tasks and is a trial" in out
+    assert "See it alone with --no-baselines --trials." in out
 
 
 def test_options_of_a_server_are_a_group_of_the_help(capfd):
@@ -757,6 +759,6 @@ def test_file_of_a_baselines_agent_takes_its_place(tmp_path):
     assert found.results == leaderboard.baselines()
     assert found.notices == [
         f"{file} is not shown: it was not run on 2 of 15 tasks, so that the stored baseline 'exact see' stays in its "
-        "place. To see it, leave the baselines out with --no-baselines."
+        "place. See it alone with --no-baselines."
     ]
     assert len(leaderboard.read_results([file], baselines=False, trials=False).results) == 1

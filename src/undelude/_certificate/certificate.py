@@ -40,7 +40,7 @@ class Measurement(NamedTuple):
 
     Attributes:
         process, agent, key: the arguments of `certify`.
-        kl_by_round: `[B, T]`, as in `per_episode.Measured`, from which the suite takes the worst round.
+        kl_by_round: `[B, T]`, as in `per_episode.MeasuredEpisodes`, from which the suite takes the worst round.
     """
 
     process: InteractionProcess | AbstractHostWorld

@@ -14,7 +14,7 @@ from undelude._certificate.per_episode import (
     BY_ROUND,
     CERTAIN,
     MARKS,
-    Measured,
+    MeasuredEpisodes,
     Predictions,
     check_sums,
     implied_belief,
@@ -52,7 +52,7 @@ def measure_in_world(
     *,
     key: Key[Array, ""],
     predictions: Predictions | None,
-) -> Measured:
+) -> MeasuredEpisodes:
     """Measure the quantities that need only the agent's own episodes, as `per_episode.measure` does in a process.
 
     The exact answers about actions are known if `world.evidence` is.
@@ -78,7 +78,7 @@ def measure_in_world(
     quantities = {name: Quantity(why_none=reason) for name, reason in reasons.items()}
     for name, values in found.items():
         quantities[name] = Quantity.over_episodes(values, why_nan=reasons.get(name, NOT_A_NUMBER))
-    return Measured(quantities, {}, kl_by_round)
+    return MeasuredEpisodes(quantities, {}, kl_by_round)
 
 
 @compiled_for(runs=50)

@@ -58,7 +58,7 @@ Predictions = tuple[AbstractDistribution | None, AbstractDistribution | None]
 BY_ROUND = "action_kl_do_by_round"
 
 
-class Measured(NamedTuple):
+class MeasuredEpisodes(NamedTuple):
     """What is measured on an agent's own episodes.
 
     Attributes:
@@ -80,7 +80,7 @@ def measure(
     *,
     key: Key[Array, ""],
     predictions: Predictions | None = None,
-) -> Measured:
+) -> MeasuredEpisodes:
     """Measure the quantities of a certificate that need only the agent's own episodes.
 
     Args:
@@ -112,7 +112,7 @@ def measure(
     for name, values in found.items():
         why_nan = no_belief if name == "deluded_fraction" else NOT_A_NUMBER
         quantities[name] = Quantity.over_episodes(values, why_nan=why_nan)
-    return Measured(quantities, notes, kl_by_round)
+    return MeasuredEpisodes(quantities, notes, kl_by_round)
 
 
 def take_by_round(found: dict[str, Array], mask: Mask) -> Float[np.ndarray, "B T"] | None:

@@ -71,9 +71,10 @@ def read_results(paths: Sequence[Path], *, baselines: bool, trials: bool) -> Col
                 "another --name, or leave the baselines out with --no-baselines."
             )
         if same is not None and (lacks := _what_it_lacks(result)):
+            flags = "--no-baselines" + " --trials" * result.is_trial
             notices.append(
-                f"{path} is not shown: it {lacks}, so that the stored baseline {result.agent!r} stays in its place. To "
-                "see it, leave the baselines out with --no-baselines."
+                f"{path} is not shown: it {lacks}, so that the stored baseline {result.agent!r} stays in its place. "
+                f"See it alone with {flags}."
             )
             continue
         if not trials:
