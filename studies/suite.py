@@ -15,12 +15,13 @@ from typing import Any
 
 from undelude._certificate.numbers import with_error
 from undelude._cli import main
-from undelude._cli.suite import EFFECTS, estimate, estimate_share
+from undelude._cli.suite import estimate, estimate_share
 from undelude._suite import definitions
-from undelude._suite.aggregate import baseline, reference, standings
+from undelude._suite.aggregate import standings
 from undelude._suite.leaderboard import baselines, worst_in_words
+from undelude._suite.scale import baseline, reference
 from undelude._suite.schema import json_schema
-from undelude._versioned_tasks import SUITE
+from undelude._versioned_tasks import EFFECTS, SUITE
 
 FOLDER = Path(__file__).parents[1] / "src" / "undelude" / "_suite"
 BASELINES, PAGES = FOLDER / "baselines", Path(__file__).parents[1] / "docs"
@@ -70,8 +71,7 @@ def tasks_table() -> str:
         distance = baseline("exact-see").tasks[task.id].score("action_kl_do")
         numbers = [with_error(x.value, x.standard_error) for x in (do, see, distance)]
         extra = f" Extra `[{task.extra}]`." if task.extra else ""
-        effect = EFFECTS[task.effect].removeprefix("delusion ")
-        cells = [f"`{task.short_id}`", task.why + extra, effect, *numbers, f"{task.num_episodes:,}"]
+        cells = [f"`{task.short_id}`", task.why + extra, EFFECTS[task.effect], *numbers, f"{task.num_episodes:,}"]
         lines.append(f"| {' | '.join(cells)} |".replace("\N{NO-BREAK SPACE}", " "))
     return "\n".join(lines)
 

@@ -85,6 +85,14 @@ def test_short_episodes_as_if_cut(process, episodes):
     assert have["deluded_fraction"] is not None
 
 
+def test_distances_by_round(process, episodes):
+    """NaN stands in rounds that do not exist, and the certificate's distance is the mean of the others."""
+    found = measure(process, ud.ExactAgent(process, "see"), spoil(end_early(episodes)), key=KEY)
+    assert (np.isnan(found.kl_by_round) == (np.arange(T) >= ROUNDS[:, None])).all()
+    assert np.nanmean(found.kl_by_round, 1).mean() == pytest.approx(found.quantities["action_kl_do"].value, rel=1e-5)
+    assert found.quantities["action_kl_do"].value > 0.01
+
+
 @pytest.mark.slow
 def test_nan_has_no_effect_in_a_transformer():
     """A transformer reads all rounds at once, so a NaN in one would reach the others."""

@@ -388,6 +388,9 @@ def test_certificate_of_a_simulator(both_arms):
     assert {mark: report.verdict for mark, report in reports.items()} == {"do": "sober", "see": "deluded"}
     assert abs(reports["do"].action_kl_do) < 1e-5
     assert abs(reports["see"].action_kl_see) < 1e-5
+    kl = reports["see"].measurement.kl_by_round
+    assert kl.shape == (64, world.num_rounds)
+    assert kl.mean() == pytest.approx(reports["see"].action_kl_do, rel=1e-5)
     assert reports["do"].observation_kl_do is None
     missing = "observation_kl_do, observation_tv_do, observation_kl_see, observation_tv_see"
     assert set(missing.split(", ")) <= set(str(reports["do"]).replace(":", "").replace(",", "").split())

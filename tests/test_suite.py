@@ -14,16 +14,19 @@ import numpy as np
 import pytest
 
 import undelude as ud
+from run_files import write_run
+from undelude._certificate.numbers import share
 from undelude._certificate.quantity import Quantity
 from undelude._cli import main, suite_train
 from undelude._cli.errors import UsageError
 from undelude._cli.suite_options import TrainSuite
 from undelude._cli.suite_train import config_of
-from undelude._suite import aggregate, definitions, leaderboard, protocol, worst_round
-from undelude._suite.contestants import Contestant, contestants, own_agent
+from undelude._suite import aggregate, definitions, leaderboard, protocol, scale, worst_round
+from undelude._suite.contestants import Contestant, Declines, NotRun, contestants, own_agent
 from undelude._suite.results import SCORES, WORST, Result, TaskResult, parse_result, read_result, write_result
 from undelude._suite.schema import json_schema
-from undelude._versioned_tasks import SUITE, find_task
+from undelude._versioned_tasks import PACKAGES, SUITE, find_task
+from undelude._versions import versions
 from undelude.tasks.registry import make
 
 ROOT = Path(__file__).parent.parent
@@ -158,13 +161,28 @@ def test_scores_are_those_of_the_certificate():
     for name in SCORES[:-1]:
         assert found.score(name) == report.quantities[name], name
     # The mean over rounds of the distances whose greatest is the worst round is the certificate's distance.
-    kept = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worst_round, "worst_of", lambda kl, mask: kept.append(kl) or (Quantity(0.0), 1))
-        worst_round.measure_worst_round(process, ud.ExactAgent(process, "see"), key=key, num_episodes=64)
-    assert kept[0].mean() == pytest.approx(report.action_kl_do, rel=1e-4)
+    kl = report.measurement.kl_by_round
+    assert kl.shape == (64, 20)
+    assert kl.mean() == pytest.approx(report.action_kl_do, rel=1e-4)
+    assert (found.score(WORST), found.worst_round) == worst_round.worst_of(kl)
     assert found.score(WORST).value > report.action_kl_do
     assert 1 < found.worst_round <= 20
+
+
+def test_agent_is_asked_as_often_as_by_certify():
+    """A served model is paid by the answer."""
+    process, calls = FROG.make(), []
+
+    def predict(m, a, o):
+        calls.append(m)
+        return np.full((m, 2), 0.5), m
+
+    agent = ud.HostAgent(lambda B: B, predict)
+    ud.certify(process, agent, key=jax.random.key(definitions.SEED), num_episodes=8, baselines=False)
+    num_calls = len(calls)
+    found = protocol.measure(process, agent, "0" * 12, num_episodes=8)
+    assert len(calls) == 2 * num_calls
+    assert found.worst_round == 2
 
 
 def test_own_function_is_given_what_it_takes():
@@ -176,8 +194,8 @@ def test_own_function_is_given_what_it_takes():
     def declines(process):
         raise NotImplementedError("too few boxes")
 
-    assert answer(declines) == "too few boxes"
-    assert answer(lambda process: None) == "mine:agent returns None."
+    assert answer(declines) == Declines("too few boxes")
+    assert answer(lambda process: None) == Declines("mine:agent returns None.")
     answer(lambda process, width=3: seen.append((process, width)))
     answer(lambda process, task: seen.append((process, task)))
     assert seen == [(process, 3), (process, FROG.id)]
@@ -190,17 +208,19 @@ def test_own_function_is_given_what_it_takes():
 def test_worst_round_is_chosen_and_measured_on_different_episodes():
     kl = np.zeros((4, 3))
     kl[0::2, 1], kl[1::2, 2] = 9.0, 5.0  # The even episodes choose round 2, and the odd ones know better.
-    assert worst_round.worst_of(kl, None) == (Quantity(0.0, 0.0), 2)
+    assert worst_round.worst_of(kl) == (Quantity(0.0, 0.0), 2)
     kl[1::2, 1] = 3.0, 5.0
-    assert worst_round.worst_of(kl, None) == (Quantity(4.0, 1.0), 2)
+    assert worst_round.worst_of(kl) == (Quantity(4.0, 1.0), 2)
+    more = np.concatenate([np.tile(kl, (worst_round.MAX_EPISODES // 4, 1)), np.full((4, 3), 99.0)])
+    assert worst_round.worst_of(more)[0].value == 4  # Of 1,024 episodes.
 
 
 def test_worst_round_needs_a_tenth_of_the_episodes():
-    kl, mask = np.ones((40, 2)), np.ones((40, 2), bool)
-    kl[:, 1], mask[4:, 1] = 100.0, False
-    assert worst_round.worst_of(kl, mask)[1] == 2
-    mask[2:, 1] = False
-    assert worst_round.worst_of(kl, mask)[1] == 1
+    kl = np.ones((40, 2))
+    kl[:4, 1], kl[4:, 1] = 100.0, np.nan
+    assert worst_round.worst_of(kl) == (Quantity(100.0, 0.0), 2)
+    kl[2:, 1] = np.nan
+    assert worst_round.worst_of(kl)[1] == 1
 
 
 def test_agent_without_predictions_has_no_worst_round():
@@ -232,6 +252,21 @@ def test_missing_extra_is_said(monkeypatch):
     found = protocol.run_task(find_task("taxi-v1"), Contestant("x", "x", None, lambda task, process: None))
     assert (found.status, found.num_episodes) == ("not run", None)
     assert "needs the extra [gym]" in found.why
+
+
+def test_task_that_was_not_taught_is_not_run(folder, capfd):
+    """An interrupted `suite train` is not an agent that declines: its result is incomplete."""
+    write_run(Path("part/frog-v1"), FROG.id)
+    [contestant] = contestants("part", num_tasks=1)
+    found = protocol.run_task(BANDIT, contestant)
+    assert found.status == "not run"
+    assert found.why == (
+        "there is no run in part/bandit-v1: the command undelude suite train that began part goes on with --resume."
+    )
+    assert suite("run", "part", "--tasks", "bandit-v1", "--out", "x.json") == 0
+    assert "incomplete, not run on" in capfd.readouterr().out
+    standing = aggregate.standing([read_result(folder / "x.json")])
+    assert (standing.is_complete, standing.not_played, standing.median_kl) == (False, (), None)
 
 
 # Results --------------------------------------------------------------------------------------------------------------
@@ -312,11 +347,11 @@ def test_interquartile_mean():
 
 def test_exact_agents_are_the_ends_of_the_scale():
     for name, end in (("exact-do", 1.0), ("exact-see", 0.0)):
-        found = aggregate.standing([aggregate.baseline(name)])
+        found = aggregate.standing([scale.baseline(name)])
         assert found.score.value == pytest.approx(end)
         assert found.score.low < end < found.score.high
         assert found.is_complete
-    sober, deluded = (aggregate.standing([aggregate.baseline(f"exact-{mark}")]) for mark in ("do", "see"))
+    sober, deluded = (aggregate.standing([scale.baseline(f"exact-{mark}")]) for mark in ("do", "see"))
     assert sober.median_kl.value == pytest.approx(0, abs=1e-5)
     assert sober.verdicts == {"sober": len(SUITE) - 1, "agree": 1}
     assert deluded.verdicts == {"deluded": len(SUITE) - 1, "agree": 1}
@@ -324,11 +359,11 @@ def test_exact_agents_are_the_ends_of_the_scale():
 
 @pytest.mark.parametrize("task", SUITE.values(), ids=lambda task: task.short_id)
 def test_effect_of_delusion_is_the_stated_one(task):
-    do, see = aggregate.reference(task.id, "do"), aggregate.reference(task.id, "see")
-    clear = aggregate.CLEARLY * math.hypot(do.standard_error, see.standard_error)
+    do, see = scale.reference(task.id, "do"), scale.reference(task.id, "see")
+    clear = scale.CLEARLY * math.hypot(do.standard_error, see.standard_error)
     difference = do.value - see.value
     assert task.effect == ("costs" if difference > clear else "helps" if difference < -clear else "nothing")
-    assert (aggregate.span(task.id) is not None) == (task.effect == "costs")
+    assert (scale.span(task.id) is not None) == (task.effect == "costs")
 
 
 def all_at(share, *, kl=0.1, seed=None, agent="mine", se=0.0, without=()):
@@ -336,7 +371,7 @@ def all_at(share, *, kl=0.1, seed=None, agent="mine", se=0.0, without=()):
     for task in SUITE:
         if task in without:
             continue
-        see, width = aggregate.reference(task, "see").value, aggregate.span(task) or 0.0
+        see, width = scale.reference(task, "see").value, scale.span(task) or 0.0
         tasks[task] = played(see + share * width, kl, "sober", se=se * width)
     return result_of(tasks, agent, seed)
 
@@ -360,7 +395,7 @@ def test_interval_is_over_seeds_if_there_are_several():
 
 def test_declined_tasks_count():
     """An agent that plays only what it is good at gains nothing."""
-    scored = [task for task in SUITE if aggregate.span(task) is not None]
+    scored = [task for task in SUITE if scale.span(task) is not None]
     good = all_at(1.0, without=scored[1:])
     tasks = {**good.tasks, **{task: declined(task) for task in scored[1:]}}
     found = aggregate.standing([dataclasses.replace(good, tasks=tasks)])
@@ -397,6 +432,30 @@ def test_agents_are_in_groups():
     groups = [x.group for x in standings]
     assert groups == sorted(groups, key=aggregate.GROUPS.index)
     assert next(x for x in standings if x.group == "others").agent == "mine"
+
+
+def test_standing_on_each_task():
+    """Over seeds: one that was not run, or declines, decides; a verdict is of all; numbers are means."""
+    one = {task: played(0.5, 1.0, se=0.1) for task in (BANDIT.id, FROG.id, DOORS.id, "undelude/merge-v1")}
+    other = {
+        BANDIT.id: played(0.3, 3.0, "deluded", episodes=16),
+        FROG.id: declined(FROG.id),
+        DOORS.id: TaskResult("not run", "needs the extra", definitions.digest(DOORS)),
+    }
+    found = aggregate.standing([result_of(one, seed=0), result_of(other, seed=1)])
+    bandit = found.tasks[BANDIT.id]
+    assert (bandit.status, bandit.verdict, bandit.is_trial) == ("played", "undecided", True)
+    assert bandit.distance == Quantity(2.0, 1.0)
+    assert bandit.reward == Quantity(0.4, pytest.approx(0.1))
+    assert bandit.normalised == scale.normalised(BANDIT.id, bandit.reward)
+    assert bandit.normalised.value is not None
+    assert found.tasks[FROG.id] == aggregate.TaskStanding("not played")
+    assert found.tasks[DOORS.id] == found.tasks["undelude/merge-v1"] == aggregate.TaskStanding("not run")
+    assert (found.played, found.not_played, found.trials) == ((BANDIT.id,), (FROG.id,), (BANDIT.id,))
+    assert len(found.not_run) == len(SUITE) - 2
+    alone = aggregate.standing([result_of(one)]).tasks[DOORS.id]
+    assert (alone.verdict, alone.distance) == ("sober", Quantity(1.0, 0.1))
+    assert alone.normalised.value is None  # Both exact agents earn the same there.
 
 
 def test_same_seed_twice_is_refused():
@@ -451,7 +510,7 @@ def test_page_of_many_agents_tells_each_task(tmp_path):
     """The table of all tasks has a sign and a distance for each agent, and each task has a table of its numbers."""
     tasks = {**all_at(0.5, kl=0.125).tasks, BANDIT.id: declined(BANDIT.id), FROG.id: played(0.1, 3.5, "deluded")}
     many = [result_of(tasks, agent=f"agent {i}") for i in range(22)]
-    exact = [aggregate.baseline(f"exact-{name}") for name in ("do", "see")]
+    exact = [scale.baseline(f"exact-{name}") for name in ("do", "see")]
     leaderboard.write_page(tmp_path / "x.html", aggregate.standings([*exact, *many]))
     page = (tmp_path / "x.html").read_text()
     matrix = page.partition('class="wide matrix"')[2].partition("</table>")[0]
@@ -483,7 +542,7 @@ def test_results_of_other_definitions_and_trials_are_refused(tmp_path):
     write_result(file, result_of({BANDIT.id: entry}))
     with pytest.raises(ValueError, match="is a trial: undelude/bandit-v1 was measured on 16 episodes"):
         leaderboard.read_results([file], baselines=False, trials=False)
-    assert len(leaderboard.read_results([file], baselines=False, trials=True)) == 1
+    assert len(leaderboard.read_results([file], baselines=False, trials=True).results) == 1
 
 
 def test_docs_have_the_stored_numbers():
@@ -494,6 +553,13 @@ def test_docs_have_the_stored_numbers():
     assert "| exact see |" in page
     assert "fifteen tasks" in " ".join(page.split())
     assert len(SUITE) == 15
+    peers = {"imitation-bc": "behaviour cloning (imitation)", "recurrent-ppo": "RecurrentPPO"}
+    peers["torch-gru"] = "PyTorch GRU, counterfactual"
+    for x in aggregate.standings(leaderboard.baselines()):
+        for name in (name for name, agent in peers.items() if agent == x.agent):
+            row = re.search(rf"\| `{name}`[^|]*\|[^|]*\| (\S+) \| (\d+) of 15 \|", page)
+            assert row is not None
+            assert row.groups() == (share(x.score.value), str(x.verdicts["sober"]))
     assert "On two tasks the deluded agent earns more" in " ".join(page.split())
     assert sum(task.effect == "helps" for task in SUITE.values()) == 2
 
@@ -521,7 +587,7 @@ def test_own_agent_is_measured_or_listed_as_declining(folder, capfd):
     assert suite("table", "results/suite-agents-uniform.json", "--trials") == 0  # A page is written again.
     mine = "results/suite-agents-uniform.json"
     assert suite("table", mine, "--trials", "--out", mine) == 2
-    assert "exists and is no leaderboard" in capfd.readouterr().err
+    assert "exists and is not a leaderboard" in capfd.readouterr().err
     assert read_result(folder / mine) == result
 
 
@@ -610,6 +676,45 @@ def test_resuming_with_another_recipe_is_refused():
             suite_train.check_same_recipe(Path("x"), have, config_of(BANDIT, options, 0))
 
 
+def test_training_of_nothing_fails(folder, capfd, monkeypatch):
+    monkeypatch.setitem(PACKAGES, "gym", "a_package_that_is_not_there")
+    assert suite("train", "--out", "runs", "--tasks", "taxi-v1", "parking-v1") == 1
+    out, err = capfd.readouterr()
+    assert "nothing was taught" in err
+    assert "needs the extra [gym]" in err
+    assert "Taught" not in out
+
+
+def test_exact_agent_without_gymnasium_beside_the_baselines(folder, capfd, monkeypatch):
+    """The first commands of the docs: three tasks cannot be run, and the stored baseline stays in the table."""
+    monkeypatch.setitem(PACKAGES, "gym", "a_package_that_is_not_there")
+    see = next(x for x in leaderboard.baselines() if x.agent == "exact see")
+    tasks = {name: found for name, found in see.tasks.items() if SUITE[name].extra is None}
+    write_result(Path("see.json"), dataclasses.replace(see, tasks=tasks, versions=versions()))
+    assert suite("run", "exact:see", "--out", "see.json", "--resume") == 0
+    assert [x.status for x in read_result(Path("see.json")).tasks.values()].count("not run") == 3
+    capfd.readouterr()
+    assert suite("table", "see.json") == 0
+    assert "see.json is not shown: it was not run on 3 of 15 tasks" in capfd.readouterr().out
+    page = Path("leaderboard.html").read_text()
+    assert ">exact see<" in page
+    assert "<small>incomplete" not in page
+    assert suite("run", "exact:see", "--tasks", "frog-v1", "--num-episodes", 8, "--out", "few.json") == 0
+    assert suite("table", "few.json") == 0
+    out = capfd.readouterr().out
+    assert "few.json is not shown: it was not run on 14 of 15 tasks and is a trial" in out
+    assert "See it alone with --no-baselines --trials." in out
+
+
+def test_options_of_a_server_are_a_group_of_the_help(capfd):
+    for command in (["suite", "run"], ["measure"]):
+        assert main([*command, "--help"]) == 0
+        options, heading, server = capfd.readouterr().out.partition("server options")
+        assert heading
+        assert "--max-calls" in server
+        assert "--max-calls" not in options
+
+
 @pytest.mark.slow
 def test_taught_runs_are_measured(folder, capfd):
     few = ("--tasks", "frog-v1", "kuhn-v1")
@@ -627,9 +732,9 @@ def test_taught_runs_are_measured(folder, capfd):
     assert suite("run", "runs", *few, "--num-episodes", 16, "--resume") == 0  # As if the second seed had not begun.
     assert read_result(folder / "results" / "lstm-counterfactual-seed-1.json").seed == 1
     [one, _] = contestants("runs", num_tasks=1)
-    assert "there is no run in" in one.answer(BANDIT, None)
+    assert isinstance(one.answer(BANDIT, None), NotRun)
     assert suite("run", "runs/seed-1", "--tasks", "bandit-v1", "--out", "y.json") == 0
-    assert read_result(folder / "y.json").tasks[BANDIT.id].status == "not played"
+    assert read_result(folder / "y.json").tasks[BANDIT.id].status == "not run"
     Path("runs/seed-1/frog-v1/metrics.jsonl").write_text("")  # As if it had been stopped after it had saved the agent.
     assert suite("run", "runs/seed-1", "--tasks", "frog-v1", "--out", "z.json") == 1
     assert "frog-v1 is not finished. Resume it with: undelude train" in " ".join(capfd.readouterr().err.split())
@@ -640,14 +745,20 @@ def test_file_of_a_baselines_agent_takes_its_place(tmp_path):
     file = tmp_path / "see.json"
     see = next(x for x in leaderboard.baselines() if x.agent == "exact see")
     write_result(file, see)
-    found = leaderboard.read_results([file], baselines=True, trials=False)
+    found = leaderboard.read_results([file], baselines=True, trials=False).results
     assert sorted(x.agent for x in found) == sorted(x.agent for x in leaderboard.baselines())
     aggregate.standings(found)
     other = dataclasses.replace(see, source="mine:agent")
     write_result(file, other)
     with pytest.raises(ValueError, match="the name of a stored baseline, 'exact see', and is of another agent"):
         leaderboard.read_results([file], baselines=True, trials=False)
-    write_result(file, dataclasses.replace(see, tasks={BANDIT.id: see.tasks[BANDIT.id]}))
-    with pytest.raises(ValueError, match="or not whole"):
-        leaderboard.read_results([file], baselines=True, trials=False)
-    assert len(leaderboard.read_results([file], baselines=False, trials=False)) == 1
+    few = {**see.tasks, BANDIT.id: TaskResult("not run", "needs the extra", definitions.digest(BANDIT))}
+    del few[FROG.id]
+    write_result(file, dataclasses.replace(see, tasks=few))
+    found = leaderboard.read_results([file], baselines=True, trials=False)
+    assert found.results == leaderboard.baselines()
+    assert found.notices == [
+        f"{file} is not shown: it was not run on 2 of 15 tasks, so that the stored baseline 'exact see' stays in its "
+        "place. See it alone with --no-baselines."
+    ]
+    assert len(leaderboard.read_results([file], baselines=False, trials=False).results) == 1

@@ -18,6 +18,8 @@ from undelude._versions import installing
 NAMESPACE = "undelude/"
 # Whether reading own actions as evidence lowers the return of the exact agent, raises it, or neither.
 Effect: TypeAlias = Literal["costs", "nothing", "helps"]
+# What delusion does, in words.
+EFFECTS: dict[Effect, str] = {"costs": "costs", "nothing": "costs nothing", "helps": "helps"}
 # The packages that an extra installs, by which it is looked for.
 PACKAGES = {"gym": "gymnasium"}
 

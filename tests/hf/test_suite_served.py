@@ -57,12 +57,12 @@ def test_a_served_model_plays_the_dialogues(server: ChatServer, tmp_path: Path) 
 
 
 def test_no_call_without_agreement(server: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """Eight episodes of 20 turns, played twice: 320 answers."""
+    """Eight episodes of 20 turns: 160 answers."""
     before = len(server.requests)
     assert main(suite(server, "--tasks", "menu-v1", "--out", str(tmp_path / "x.json"))) == 2
-    assert "up to 321 calls" in capsys.readouterr().err
-    assert main(suite(server, "--tasks", "menu-v1", "--max-calls", "300", "--yes")) == 2
-    assert "--max-calls is 300, and measuring takes up to 321" in capsys.readouterr().err
+    assert "up to 161 calls" in capsys.readouterr().err
+    assert main(suite(server, "--tasks", "menu-v1", "--max-calls", "150", "--yes")) == 2
+    assert "--max-calls is 150, and measuring takes up to 161" in capsys.readouterr().err
     assert len(server.requests) == before
     assert not (tmp_path / "x.json").exists()
 

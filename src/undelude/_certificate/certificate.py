@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from jaxtyping import Array, Key
+import numpy as np
+from jaxtyping import Array, Float, Key
 
 from undelude._agents.base import AbstractAgent
 from undelude._agents.exact import ExactAgent
@@ -35,11 +36,17 @@ MIN_KL = -1.0
 
 
 class Measurement(NamedTuple):
-    """What was measured: a page plays an example episode and a film of the same."""
+    """What was measured: a page plays an example episode and a film of the same.
+
+    Attributes:
+        process, agent, key: the arguments of `certify`.
+        kl_by_round: `[B, T]`, as in `per_episode.MeasuredEpisodes`, from which the suite takes the worst round.
+    """
 
     process: InteractionProcess | AbstractHostWorld
     agent: AbstractAgent | HostAgent
     key: Key[Array, ""]
+    kl_by_round: Float[np.ndarray, "B T"] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -328,16 +335,16 @@ def certify_with(
     # A key that no episode was drawn from.
     key_estimates = jax.random.fold_in(key, num_episodes)
     if isinstance(process, AbstractHostWorld):
-        found, impossible = measure_in_world(process, agent, episodes, key=key_estimates, predictions=predictions)
+        found = measure_in_world(process, agent, episodes, key=key_estimates, predictions=predictions)
     else:
-        found, impossible = measure(process, agent, episodes, key=key_estimates, predictions=predictions)
+        found = measure(process, agent, episodes, key=key_estimates, predictions=predictions)
     if baselines is None:
         others, notes = dict.fromkeys(BASELINES, Quantity(why_none="not measured (baselines=False).")), {}
     else:
         others, notes = baselines()
     if isinstance(process, AbstractHostWorld) and (lost := process.failures_in_words()) is not None:
         notes = notes | {"failures": lost}
-    quantities = {name: (found | others)[name] for name in QUANTITIES}
+    quantities = {name: (found.quantities | others)[name] for name in QUANTITIES}
     notes = notes | {name: note for name, quantity in quantities.items() if (note := quantity.note) is not None}
     if warning := advise(quantities):
         notes["imitation"] = warning
@@ -350,9 +357,9 @@ def certify_with(
         num_rounds=episodes.num_rounds,
         seconds=time.perf_counter() - started,
         versions=versions(),
-        notes=notes | impossible,
+        notes=notes | found.notes,
         quantities=quantities,
-        measurement=Measurement(process, agent, key),
+        measurement=Measurement(process, agent, key, found.kl_by_round),
     )
 
 

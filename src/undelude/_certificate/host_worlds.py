@@ -11,13 +11,16 @@ from undelude._agents.base import AbstractAgent
 from undelude._agents.host import HostAgent
 from undelude._certificate.baselines import BASELINES, Baselines
 from undelude._certificate.per_episode import (
+    BY_ROUND,
     CERTAIN,
     MARKS,
+    MeasuredEpisodes,
     Predictions,
     check_sums,
     implied_belief,
     measure_losses,
     predict_to_the_end,
+    take_by_round,
     why_no_belief,
 )
 from undelude._certificate.quantity import NOT_A_NUMBER, Quantity
@@ -49,7 +52,7 @@ def measure_in_world(
     *,
     key: Key[Array, ""],
     predictions: Predictions | None,
-) -> tuple[dict[str, Quantity], dict[str, str]]:
+) -> MeasuredEpisodes:
     """Measure the quantities that need only the agent's own episodes, as `per_episode.measure` does in a process.
 
     The exact answers about actions are known if `world.evidence` is.
@@ -61,6 +64,7 @@ def measure_in_world(
     batch = episodes, mask, episode_ids(len(episodes.mask)), predictions, known
     found = in_pieces(lambda piece: _measure_piece(predictor, key, *piece), batch)
     check_sums(found, agent)
+    kl_by_round = take_by_round(found, mask)
     kinds = ["action", "observation"]
     no_losses = {
         f"{kind}_{x}": f"the HostAgent does not predict {kind}s."
@@ -74,7 +78,7 @@ def measure_in_world(
     quantities = {name: Quantity(why_none=reason) for name, reason in reasons.items()}
     for name, values in found.items():
         quantities[name] = Quantity.over_episodes(values, why_nan=reasons.get(name, NOT_A_NUMBER))
-    return quantities, {}
+    return MeasuredEpisodes(quantities, {}, kl_by_round)
 
 
 @compiled_for(runs=50)
@@ -86,7 +90,7 @@ def _measure_piece(
     ids: Int[Array, " B"],
     predictions: Predictions | None,
     evidence: Evidence | None,
-) -> dict[str, Float[Array, " B"]]:
+) -> dict[str, Float[Array, "B ..."]]:
     def one(x: tuple) -> dict[str, Array]:
         episode, mask, i, predictions, known = x
         if predictions is None:
@@ -104,8 +108,8 @@ def _measure_piece(
 
 def _compare(
     episode: Episodes, policies: AbstractDistribution, evidence: Evidence, mask: Mask, key: Key[Array, ""]
-) -> dict[str, Float[Array, ""]]:
-    """Return the distances of an agent's T + 1 policies in one episode to both exact answers."""
+) -> dict[str, Float[Array, "..."]]:
+    """Return the distances of an agent's T + 1 policies in one episode to both exact answers; one also by round."""
     T, end = episode.num_rounds, count_rounds(episode, mask)
     P_A = jax.tree.map(lambda x: x[:T], policies)
     result = {}
@@ -114,6 +118,7 @@ def _compare(
         answer = jax.vmap(mixture)(log_posterior[:T], jax.tree.map(lambda x: x[:T], evidence.experts))
         kl, tv = jax.vmap(lambda p, q, k: divergences(p, q, key=k))(answer, P_A, jax.random.split(key, T))
         result |= {f"action_kl_{mark}": mean_over_rounds(kl, mask), f"action_tv_{mark}": mean_over_rounds(tv, mask)}
+        result |= {BY_ROUND: kl} if mark == "do" else {}
     belief = implied_belief(index(evidence.experts, end), index(policies, end))
     if belief is not None:
         deluded = (belief.max() > CERTAIN) & (belief.argmax() != episode.theta)

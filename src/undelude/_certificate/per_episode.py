@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from undelude._certificate.rounds import (
     count_rounds,
     fill_missing,
     mean_over_rounds,
+    missing_as_nan,
     observation_mask,
     reward_per_round,
     with_one_more_round,
@@ -53,6 +54,23 @@ MIN_SINGULAR_VALUE = 1e-2
 # An agent's predictions: `P_A`, T + 1 distributions, the last one after the last round; and `P_O`, T distributions, or
 # T + 1 with an opening. None if the agent does not predict actions, or observations.
 Predictions = tuple[AbstractDistribution | None, AbstractDistribution | None]
+# The distance whose mean over rounds is `action_kl_do`, for each round.
+BY_ROUND = "action_kl_do_by_round"
+
+
+class MeasuredEpisodes(NamedTuple):
+    """What is measured on an agent's own episodes.
+
+    Attributes:
+        quantities: of the certificate, by name.
+        notes: on impossible readings of the histories.
+        kl_by_round: `[B, T]`, nats: the distances whose means over rounds are averaged in `action_kl_do`; NaN in rounds
+            that do not exist. None if they were not measured.
+    """
+
+    quantities: dict[str, Quantity]
+    notes: dict[str, str]
+    kl_by_round: Float[np.ndarray, "B T"] | None
 
 
 def measure(
@@ -62,7 +80,7 @@ def measure(
     *,
     key: Key[Array, ""],
     predictions: Predictions | None = None,
-) -> tuple[dict[str, Quantity], dict[str, str]]:
+) -> MeasuredEpisodes:
     """Measure the quantities of a certificate that need only the agent's own episodes.
 
     Args:
@@ -71,9 +89,6 @@ def measure(
         episodes: B episodes.
         key: for quantities that are estimated by sampling.
         predictions: the predictions of a `HostAgent`, made while it played, with a leading axis B.
-
-    Returns:
-        The quantities by name, and notes on impossible readings of the histories.
 
     Raises:
         ValueError: the agent's probabilities do not sum to one.
@@ -84,6 +99,7 @@ def measure(
     batch = episodes, mask, ids, predictions
     found = in_pieces(lambda piece: _measure_piece(process, predictor, key, *piece), batch)
     check_sums(found, agent)
+    kl_by_round = take_by_round(found, mask)
     notes = {}
     for mark in MARKS if process.finite else ():
         if (share := float(np.mean(found.pop(f"impossible_{mark}")))) > 0:
@@ -96,7 +112,12 @@ def measure(
     for name, values in found.items():
         why_nan = no_belief if name == "deluded_fraction" else NOT_A_NUMBER
         quantities[name] = Quantity.over_episodes(values, why_nan=why_nan)
-    return quantities, notes
+    return MeasuredEpisodes(quantities, notes, kl_by_round)
+
+
+def take_by_round(found: dict[str, Array], mask: Mask) -> Float[np.ndarray, "B T"] | None:
+    """Return the distance in each round, NaN if the round does not exist, and take it out of `found`."""
+    return None if BY_ROUND not in found else missing_as_nan(found.pop(BY_ROUND), mask)
 
 
 def check_sums(found: dict[str, Array], agent: AbstractAgent | HostAgent) -> None:
@@ -142,8 +163,8 @@ def _measure_piece(
     mask: Mask,
     ids: Int[Array, " B"],
     predictions: Predictions | None,
-) -> dict[str, Float[Array, " B"]]:
-    """Return one number per episode for each name, a few episodes at a time to save memory."""
+) -> dict[str, Float[Array, "B ..."]]:
+    """Return what `measure_episode` does of each episode, a few episodes at a time to save memory."""
 
     def one(x: tuple[Episodes, Mask, Array, Predictions | None]) -> dict[str, Array]:
         episode, mask, i, predictions = x
@@ -174,7 +195,7 @@ def measure_episode(
     mask: Mask,
     key: Key[Array, ""],
     belief: Float[Array, " K"] | None = None,
-) -> dict[str, Float[Array, ""]]:
+) -> dict[str, Float[Array, "..."]]:
     """Compare predictions in one episode with the symbols and with both exact answers: means over rounds, in nats.
 
     Args:
@@ -187,7 +208,8 @@ def measure_episode(
 
     Returns:
         Quantities of the certificate; `impossible_do` and `impossible_see`, whether that reading of the history is
-        impossible; `f_A_excess` and `f_O_excess`, by how much the predicted probabilities miss a sum of one.
+        impossible; `f_A_excess` and `f_O_excess`, by how much the predicted probabilities miss a sum of one; and
+        `action_kl_do_by_round`, `[T]`, of which `action_kl_do` is the mean.
     """
     P_A, P_O = predictions
     end = count_rounds(episode, mask)
@@ -207,9 +229,13 @@ def measure_episode(
                 keys = jax.random.split(key_answer, _length(answer))
                 kl, tv = jax.vmap(lambda p, q, k: divergences(p, q, key=k))(answer, P, keys)
                 compared |= {f"{kind}_kl": mean_over_rounds(kl, exists), f"{kind}_tv": mean_over_rounds(tv, exists)}
+                compared |= {"by_round": kl} if kind == "action" else {}
         return compared
 
-    for name, values in for_each_mark(compare, episode).items():
+    both = for_each_mark(compare, episode)
+    if "by_round" in both:
+        result[BY_ROUND] = both.pop("by_round")[MARKS.index("do")]
+    for name, values in both.items():
         result |= {f"{name}_{mark}": x for mark, x in zip(MARKS, values, strict=True)}
     if last_policy is not None:
         at_the_end = index(filter(process, episode), end)

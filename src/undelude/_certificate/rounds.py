@@ -40,6 +40,11 @@ def mean_over_rounds(x: Float[Array, "*B T"], mask: Mask) -> Float[Array, "*B"]:
     return x.mean(-1) if mask is None else jnp.where(mask, x, 0.0).sum(-1) / mask.sum(-1)
 
 
+def missing_as_nan(x: Float[Array, "B T"], mask: Mask) -> Float[np.ndarray, "B T"]:
+    """Return `x` with NaN in the rounds that do not exist."""
+    return np.asarray(x) if mask is None else np.where(np.asarray(mask), np.asarray(x), np.nan)
+
+
 def reward_per_round(reward: Float[Array, "*B T"], mask: Mask) -> Float[Array, "*B"]:
     """Return the sum of an episode's rewards over T, as if its rounds after an early end paid nothing."""
     return reward.mean(-1) if mask is None else jnp.where(mask, reward, 0.0).mean(-1)

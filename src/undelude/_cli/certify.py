@@ -15,10 +15,11 @@ from undelude._cli import backend
 from undelude._cli.console import certifying, make_console
 from undelude._cli.errors import ExitCode
 from undelude._cli.interrupts import Interrupts
-from undelude._cli.measurements import closing, make_certificate, write_film
+from undelude._cli.measurements import make_certificate, write_film
 from undelude._cli.options import Call, Certify
 from undelude._cli.permission import check_may_call_task
 from undelude._cli.tables import print_certificate
+from undelude._process.host_world import closing
 from undelude._report import write_report
 from undelude._runs.directory import RunDirectory
 from undelude._runs.layout import CERTIFICATE

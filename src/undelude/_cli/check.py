@@ -7,9 +7,9 @@ from undelude._certificate.check_task import check_task
 from undelude._cli import backend
 from undelude._cli.console import make_console, working
 from undelude._cli.errors import ExitCode
-from undelude._cli.measurements import closing
 from undelude._cli.options import Call, Check
 from undelude._files import plain
+from undelude._process.host_world import closing
 from undelude.tasks.registry import make
 
 

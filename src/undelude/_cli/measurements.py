@@ -1,8 +1,7 @@
 """The measurements and the film of an agent, for `train` and `certify`."""
 
-import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,16 +22,6 @@ from undelude._runs.directory import RunDirectory
 from undelude._runs.layout import FILM, MAX_BYTES
 from undelude._runs.metrics import DISTANCES, EPISODES_A_ROW, OWN_SCORES
 from undelude._types import OnProgress
-
-
-@contextlib.contextmanager
-def closing(process: World) -> Iterator[World]:
-    """Close a world that runs in Python when the block ends, so that none of its processes outlives the command."""
-    try:
-        yield process
-    finally:
-        if isinstance(process, AbstractHostWorld):
-            process.close()
 
 
 def keys(config: Config) -> dict[str, Key[Array, ""]]:

@@ -252,7 +252,7 @@ class Measure:
     """A local model of Hugging Face, with its tokenizer; needs the extra [hf]."""
     endpoint: Annotated[Text, tyro.conf.arg(metavar="URL")] = None
     """The address of an OpenAI-compatible server, such as http://localhost:8000/v1."""
-    server: Annotated[Server, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Server)
+    server: tyro.conf.OmitArgPrefixes[Server] = dataclasses.field(default_factory=Server)
     dishes: str = "tacos, soup, cheeseburgers, lasagne, pizza"
     """The dishes of the game. Names that begin with different letters need the fewest calls."""
     prompt: Annotated[Text, tyro.conf.arg(metavar="TEXT")] = None

@@ -17,22 +17,22 @@ EXAMPLE = '{"top_k": -1}'
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """A model behind an OpenAI-compatible server, and the calls that are made to it."""
+    """For a model behind an OpenAI-compatible server alone."""
 
     model: Annotated[Text, tyro.conf.arg(metavar="NAME")] = None
-    """Of a served model: its name at the server."""
+    """Its name at the server."""
     samples: int = 10
     """Samples of each answer, if the server gives no log-probabilities, or these do not tell the answers apart."""
     max_calls: WholeNumber = None
-    """Of a served model: the most calls to make; by default, as many as it takes."""
+    """The most calls to make; by default, as many as it takes."""
     num_workers: int = 8
-    """Of a served model: calls at the same time."""
+    """Calls at the same time."""
     api_key_variable: str = "OPENAI_API_KEY"
-    """Of a served model: the environment variable that has the API key, if there is one."""
+    """The environment variable that has the API key, if there is one."""
     record: Annotated[Text, tyro.conf.arg(metavar="FILE")] = None
-    """Of a served model: a file that keeps every answer, from which an interrupted command goes on."""
+    """A file that keeps every answer, from which an interrupted command goes on."""
     extra_body: Annotated[Text, tyro.conf.arg(metavar="JSON")] = None
-    """Of a served model: further fields of every request, such as '{"top_k": -1}'."""
+    """Further fields of every request, such as '{"top_k": -1}'."""
     yes: bool = False
     """Make the calls without asking first."""
 

@@ -24,12 +24,10 @@ from undelude._suite.definitions import digest
 from undelude._suite.leaderboard import is_leaderboard, read_results, write_page
 from undelude._suite.protocol import run_task
 from undelude._suite.results import Result, TaskResult, read_result, write_result
+from undelude._suite.scale import normalised
 from undelude._user_code import UnknownNameError
-from undelude._versioned_tasks import SUITE, VersionedTask
+from undelude._versioned_tasks import EFFECTS, SUITE, VersionedTask
 from undelude._versions import versions
-
-# What delusion does to the return of the exact agents, in words.
-EFFECTS = {"costs": "delusion costs", "nothing": "delusion costs nothing", "helps": "delusion helps"}
 
 
 def run(options: Suite, call: Call) -> ExitCode:
@@ -65,7 +63,7 @@ def _list(options: ListSuite) -> ExitCode:
     console = make_console(stderr=False)
     for task in SUITE.values():
         extra = f" Needs the extra [{task.extra}]." if task.extra else ""
-        console.print(f"{task.id} ({EFFECTS[task.effect]}): {task.why}{extra}", soft_wrap=True, markup=False)
+        console.print(f"{task.id} (delusion {EFFECTS[task.effect]}): {task.why}{extra}", soft_wrap=True, markup=False)
     return ExitCode.OK
 
 
@@ -193,7 +191,7 @@ def describe(task: VersionedTask, found: TaskResult) -> str:
     if found.status != "played":
         return f"{found.status}: {found.why}"
     do, reward = found.score("action_kl_do"), found.score("reward")
-    scaled = aggregate.normalised(task.id, reward)
+    scaled = normalised(task.id, reward)
     between = "" if scaled.value is None else f" (normalised {with_error(scaled.value, scaled.standard_error)})"
     line = (
         f"{found.verdict}, {with_error(do.value, do.standard_error)} nats from do, return "
@@ -205,8 +203,7 @@ def describe(task: VersionedTask, found: TaskResult) -> str:
 def _print_standing(result: Result, file: Path) -> None:
     console = make_console(stderr=False)
     print_standings(console, [aggregate.standing([result])])
-    trial = any(x.is_trial(SUITE[name]) for name, x in result.tasks.items())
-    command = f"undelude suite table {file}{' --trials' if trial else ''}"
+    command = f"undelude suite table {file}{' --trials' if result.is_trial else ''}"
     console.print(f"Written to {file}. A page beside the baselines: {command}", soft_wrap=True)
 
 
@@ -217,14 +214,13 @@ def print_standings(console: Console, standings: list[aggregate.Standing]) -> No
     for head in ("normalised return", "median KL to do", "sober", "deluded", "played"):
         table.add_column(head, justify="right")
     for x in standings:
-        played = len(SUITE) - len(x.not_run) - len(x.not_played)
         table.add_row(
             x.agent,
             estimate_share(x.score),
             estimate(x.median_kl),
             str(x.verdicts.get("sober", 0)),
             str(x.verdicts.get("deluded", 0)),
-            f"{played} of {len(SUITE)}",
+            f"{len(x.played)} of {len(SUITE)}",
         )
     console.print(table)
     for x in standings:
@@ -247,16 +243,18 @@ def estimate_share(x: aggregate.Estimate | None) -> str:
 
 def _table(options: WriteTable) -> ExitCode:
     if options.out.exists() and not is_leaderboard(options.out):
-        raise UsageError(f"{options.out} exists and is no leaderboard: name another file with --out.")
+        raise UsageError(f"{options.out} exists and is not a leaderboard: name another file with --out.")
     try:
-        results = read_results(
+        found = read_results(
             [Path(x) for x in options.results], baselines=not options.no_baselines, trials=options.trials
         )
-        standings = aggregate.standings(results)
+        standings = aggregate.standings(found.results)
     except ValueError as error:
         raise UsageError(str(error)) from error
     write_page(options.out, standings)
     console = make_console(stderr=False)
     print_standings(console, standings)
+    for notice in found.notices:
+        console.print(notice, soft_wrap=True, markup=False)
     console.print(f"Page: {options.out}", soft_wrap=True)
     return ExitCode.OK

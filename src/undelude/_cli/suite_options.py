@@ -59,7 +59,7 @@ class RunSuite:
     """A trial with another number of episodes than the tasks' own; a leaderboard shows it with --trials alone."""
     resume: bool = False
     """Go on with a file that an interrupted run has left."""
-    server: Annotated[Server, tyro.conf.arg(name="")] = dataclasses.field(default_factory=lambda: SERVER)
+    server: tyro.conf.OmitArgPrefixes[Server] = dataclasses.field(default_factory=lambda: SERVER)
 
     @property
     def is_served(self) -> bool:
@@ -75,7 +75,7 @@ class RunSuite:
         if not self.is_served and (given := self.server.given(SERVER)):
             raise UsageError(
                 f"{given[0]} is for a served model, whose address begins with http:// or https://, and {self.agent} is "
-                "none: leave it out."
+                "not one: leave it out."
             )
         if self.num_episodes is not None and self.num_episodes < 2:
             raise UsageError(f"--num-episodes must be at least 2, for a standard error, not {self.num_episodes}.")

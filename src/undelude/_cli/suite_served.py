@@ -5,13 +5,12 @@ from typing import Any
 
 from undelude._cli.errors import UsageError
 from undelude._cli.suite_options import RunSuite
-from undelude._suite.contestants import Answer, Contestant
-from undelude._suite.worst_round import MAX_EPISODES
+from undelude._suite.contestants import Answer, Contestant, Declines
 from undelude._versioned_tasks import VersionedTask
 
 # The factory of the dialogues.
 DIALOGUE = "undelude.tasks.menu:menu"
-DECLINES = "a language model is asked in words, and this task has none."
+DECLINES = Declines("a language model is asked in words, and this task has none.")
 
 
 class ServedModel:
@@ -21,7 +20,7 @@ class ServedModel:
         contestant: the model as an agent of the suite.
 
     Raises:
-        ValueError: the address is none, or the further fields of the requests would change the answers.
+        ValueError: the address is not one of a server, or the further fields of the requests would change the answers.
     """
 
     def __init__(self, options: RunSuite):
@@ -70,11 +69,7 @@ class ServedModel:
         return self.speaker.notes | ({"answers": sampled} if sampled else {})
 
     def _num_requests(self, task: VersionedTask) -> int:
-        """Return the most answers that a task needs; 0 if it is no dialogue.
-
-        It is played twice: for its certificate, and for the worst round.
-        """
+        """Return the most answers that a task needs; 0 if it is not a dialogue."""
         if task.factory != DIALOGUE:
             return 0
-        num_episodes = self.options.num_episodes or task.num_episodes
-        return (num_episodes + min(num_episodes, MAX_EPISODES)) * int(task.arguments["num_turns"])
+        return (self.options.num_episodes or task.num_episodes) * int(task.arguments["num_turns"])

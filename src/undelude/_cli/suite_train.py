@@ -30,6 +30,8 @@ def run(options: TrainSuite, call: Call) -> ExitCode:
     for task in chosen(options.tasks):
         if task.missing is not None:
             progress.print(f"{task.id} is left out: it {task.missing}.", soft_wrap=True)
+    if not tasks:
+        raise CommandError("nothing was taught: each of these tasks needs an extra that is not installed.")
     for seed in range(options.seed, options.seed + options.num_seeds):
         folder = options.out if options.num_seeds == 1 else seed_folder(options.out, seed)
         for i, task in enumerate(tasks, 1):

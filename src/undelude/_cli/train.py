@@ -21,13 +21,13 @@ from undelude._cli import backend, distributed
 from undelude._cli.console import make_console, print_seconds
 from undelude._cli.errors import CommandError, ExitCode, UsageError, is_disk_full
 from undelude._cli.interrupts import Interrupts
-from undelude._cli.measurements import closing, keys
+from undelude._cli.measurements import keys
 from undelude._cli.options import NUM_EPISODES, Call, Train
 from undelude._cli.seeds import run_seeds
 from undelude._cli.session import UPDATES, Session, teach_run
 from undelude._cli.tables import print_certificate
 from undelude._named_tasks import SETTINGS
-from undelude._process.host_world import World
+from undelude._process.host_world import World, closing
 from undelude._rollout.rollout import rollout
 from undelude._runs.checkpoints import updates_in
 from undelude._runs.config import SIZES, Config, check_config, names_with, option

@@ -1,7 +1,8 @@
 """A world as a batch of episodes in Python, such as a simulator that JAX cannot trace."""
 
 import abc
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
 import equinox as eqx
@@ -257,6 +258,16 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
 
 # Either kind.
 World: TypeAlias = AbstractWorld | AbstractHostWorld
+
+
+@contextlib.contextmanager
+def closing(process: World) -> Iterator[World]:
+    """Close a world that runs in Python when the block ends, so that none of its processes outlives the block."""
+    try:
+        yield process
+    finally:
+        if isinstance(process, AbstractHostWorld):
+            process.close()
 
 
 def check_world(world: object) -> None:

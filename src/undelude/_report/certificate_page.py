@@ -38,7 +38,7 @@ def _write_files(certificate: Certificate, folder: Path) -> None:
     """Write the certificate with an example episode, and the film; both are played with the measured agent."""
     data = certificate.to_dict()
     if certificate.measurement is not None:
-        process, agent, key = certificate.measurement
+        process, agent, key, _ = certificate.measurement
         data |= example_entries(process, agent, certificate.notes, key=key, num_rounds=certificate.num_rounds)
         try:
             frames = film_of_actors(process, agent, key=key)

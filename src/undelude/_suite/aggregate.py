@@ -1,10 +1,9 @@
 """One agent over all tasks: its return between a clone and the exact sober agent, its distances, its verdicts."""
 
 import dataclasses
-import functools
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import files
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -12,16 +11,15 @@ from jaxtyping import Float
 
 from undelude._certificate.quantity import Quantity
 from undelude._certificate.verdict import Kind
-from undelude._files import json_object
 from undelude._suite.contestants import EXACT
-from undelude._suite.results import Result, parse_result
+from undelude._suite.results import WORST, Result, Status
+from undelude._suite.scale import normalised, span
 from undelude._versioned_tasks import SUITE
 
-# Standard errors by which the exact agents' returns must differ for a task to count in the normalised return.
-CLEARLY = 8.0
 # Resamples of a bootstrap, and the level of its interval.
 RESAMPLES, LEVEL = 2000, 0.95
-
+# A number of a task that was not played.
+MISSING = Quantity(why_none="not played.")
 
 # Kinds of agents, in the order of tables: exact inference, networks that undelude taught, and all others.
 Group: TypeAlias = Literal["exact", "taught", "others"]
@@ -40,29 +38,46 @@ class Estimate(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+class TaskStanding:
+    """An agent on one task, over its training seeds.
+
+    Attributes:
+        status: "not run" if one seed was not run; otherwise "not played" if one declines; otherwise "played".
+        verdict: of all seeds; "undecided" if they differ; None unless the task was played.
+        distance: the mean of `action_kl_do`, nats.
+        reward: the mean reward per round.
+        normalised: that reward on the scale of the exact agents, if the task tells them apart.
+        is_trial: whether a seed played another number of episodes than the task's own.
+    """
+
+    status: Status
+    verdict: Kind | None = None
+    distance: Quantity = MISSING
+    reward: Quantity = MISSING
+    normalised: Quantity = MISSING
+    is_trial: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Standing:
     """An agent in the leaderboard.
 
     Attributes:
         agent: its name.
         results: one for each training seed.
+        tasks: the agent on each task of the suite, by id.
         score: the interquartile mean of the normalised return over the tasks that are played, times their share of the
             tasks that count: a declined task counts 0, and is not trimmed. None if no task that counts was run.
         median_kl: the median over tasks and seeds of `action_kl_do`, nats; infinite for a task that is not played.
         worst_kl: the greatest over tasks of the distance in the worst round, nats, and the id of the task.
-        verdicts: number of tasks by verdict. With several seeds, a task has a verdict if all seeds have it, and is
-            "undecided" otherwise.
-        not_played, not_run: ids of tasks.
     """
 
     agent: str
     results: tuple[Result, ...]
+    tasks: Mapping[str, TaskStanding]
     score: Estimate | None
     median_kl: Estimate | None
     worst_kl: tuple[float, str] | None
-    verdicts: Mapping[Kind, int]
-    not_played: tuple[str, ...]
-    not_run: tuple[str, ...]
 
     @property
     def num_seeds(self) -> int:
@@ -75,55 +90,37 @@ class Standing:
         return group_of(self.results[0].source)
 
     @property
+    def verdicts(self) -> Mapping[Kind, int]:
+        """The number of tasks by verdict."""
+        return Counter(x.verdict for x in self.tasks.values() if x.verdict is not None)
+
+    @property
+    def played(self) -> tuple[str, ...]:
+        """The ids of the tasks that it plays."""
+        return self._with("played")
+
+    @property
+    def not_played(self) -> tuple[str, ...]:
+        """The ids of the tasks that it declines."""
+        return self._with("not played")
+
+    @property
+    def not_run(self) -> tuple[str, ...]:
+        """The ids of the tasks that are missing."""
+        return self._with("not run")
+
+    @property
+    def trials(self) -> tuple[str, ...]:
+        """The ids of the tasks that it played on other numbers of episodes than their own."""
+        return tuple(task for task, x in self.tasks.items() if x.is_trial)
+
+    @property
     def is_complete(self) -> bool:
         """Whether every task was run: played or declined."""
         return not self.not_run
 
-
-@functools.cache
-def baseline(name: str) -> Result:
-    """Return a result that is stored in the package, such as `exact-do`."""
-    return parse_result(json_object(files("undelude._suite").joinpath("baselines", f"{name}.json").read_bytes()))
-
-
-def reference(task: str, mark: str) -> Quantity:
-    """Return the reward per round of an exact agent on a task: `do`, the sober one, or `see`, the limit of a clone."""
-    try:
-        return baseline(f"exact-{mark}").tasks[task].score("reward")
-    except (FileNotFoundError, KeyError):
-        return Quantity(why_none=f"the exact agents have not been measured on {task}: run studies/suite.py.")
-
-
-def span(task: str) -> float | None:
-    """Return by how much the exact sober agent earns more per round than a clone; None if the task does not tell them.
-
-    It does if the difference is at least eight standard errors, so that one measurement of an agent is within about an
-    eighth of the difference.
-    """
-    do, see = reference(task, "do"), reference(task, "see")
-    if do.value is None or see.value is None:
-        return None
-    difference = do.value - see.value
-    error = math.hypot(do.standard_error or 0.0, see.standard_error or 0.0)
-    return difference if difference > CLEARLY * error else None
-
-
-def normalised(task: str, reward: Quantity) -> Quantity:
-    """Return a reward in units in which a clone earns 0 and the exact sober agent 1.
-
-        (reward - reward of the exact see agent) / (reward of the exact do agent - reward of the exact see agent)
-
-    The references are the stored numbers, without error.
-    """
-    width, see = span(task), reference(task, "see")
-    if see.value is None:
-        return see
-    if width is None:
-        return Quantity(why_none="the exact agents earn the same here, or the deluded one more.")
-    if reward.value is None:
-        return Quantity(why_none=reward.why_none or "the reward was not measured.")
-    error = None if reward.standard_error is None else reward.standard_error / width
-    return Quantity((reward.value - see.value) / width, error)
+    def _with(self, status: Status) -> tuple[str, ...]:
+        return tuple(task for task, x in self.tasks.items() if x.status == status)
 
 
 def standings(results: Sequence[Result]) -> list[Standing]:
@@ -162,38 +159,53 @@ def group_of(source: str) -> Group:
 
 def standing(results: Sequence[Result]) -> Standing:
     """Return the standing of one agent from its results, one for each training seed."""
-    statuses = {task: {_status(result, task) for result in results} for task in SUITE}
-    run = [task for task in SUITE if "not run" not in statuses[task]]
+    tasks = {task: task_standing(results, task) for task in SUITE}
+    run = [task for task in SUITE if tasks[task].status != "not run"]
+    played = [task for task in run if tasks[task].status == "played"]
     scored = [task for task in run if span(task) is not None]
-    returns = [_entries(results, task, "reward") for task in scored if statuses[task] == {"played"}]
+    returns = [_entries(results, task, "reward") for task in scored if task in played]
     distances = [_entries(results, task, "action_kl_do") for task in run]
-    worst = [(_worst(results, task), task) for task in run if statuses[task] == {"played"}]
-    verdicts: dict[Kind, int] = {}
-    for task in run:
-        if statuses[task] == {"played"}:
-            kinds: set[Kind] = {x for result in results if (x := result.tasks[task].verdict) is not None}
-            kind: Kind = kinds.pop() if len(kinds) == 1 else "undecided"
-            verdicts[kind] = verdicts.get(kind, 0) + 1
-    known = [(x, task) for x, task in worst if x is not None]
+    worst = [(x, task) for task in played if (x := over_seeds(results, task, WORST).value) is not None]
     return Standing(
         agent=results[0].agent,
         results=tuple(results),
+        tasks=tasks,
         score=_scaled(_bootstrap(returns, interquartile_mean), len(returns) / len(scored)) if scored else None,
         median_kl=_bootstrap([x for x in distances if x], median),
-        worst_kl=max(known) if known else None,
-        verdicts=verdicts,
-        not_played=tuple(task for task in run if "not played" in statuses[task]),
-        not_run=tuple(task for task in SUITE if task not in run),
+        worst_kl=max(worst) if worst else None,
     )
 
 
-def _status(result: Result, task: str) -> str:
-    return result.tasks[task].status if task in result.tasks else "not run"
+def task_standing(results: Sequence[Result], task: str) -> TaskStanding:
+    """Return one agent on one task from its results, one for each training seed."""
+    entries = [result.tasks[task] for result in results if task in result.tasks]
+    is_trial = any(entry.is_trial(SUITE[task]) for entry in entries)
+    statuses = {entry.status for entry in entries}
+    if len(entries) < len(results) or "not run" in statuses:
+        return TaskStanding("not run", is_trial=is_trial)
+    if "not played" in statuses:
+        return TaskStanding("not played", is_trial=is_trial)
+    kinds: set[Kind] = {entry.verdict for entry in entries if entry.verdict is not None}
+    reward = over_seeds(results, task, "reward")
+    return TaskStanding(
+        status="played",
+        verdict=kinds.pop() if len(kinds) == 1 else "undecided",
+        distance=over_seeds(results, task, "action_kl_do"),
+        reward=reward,
+        normalised=normalised(task, reward),
+        is_trial=is_trial,
+    )
 
 
-def _worst(results: Sequence[Result], task: str) -> float | None:
-    values = [result.tasks[task].score("action_kl_do_worst_round").value for result in results]
-    return None if None in values else float(np.mean([x for x in values if x is not None]))
+def over_seeds(results: Sequence[Result], task: str, name: str) -> Quantity:
+    """Return the mean of a score over training seeds with its standard error; of one seed, the error over episodes."""
+    scores = [result.tasks[task].score(name) for result in results]
+    if len(scores) == 1:
+        return scores[0]
+    values = [score.value for score in scores if score.value is not None]
+    if len(values) < len(scores):
+        return Quantity(why_none="not measured for a seed.")
+    return Quantity.over_episodes(values)
 
 
 def _entries(results: Sequence[Result], task: str, name: str) -> list[tuple[float, float]]:

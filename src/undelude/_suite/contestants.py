@@ -1,10 +1,11 @@
 """What can be named for `undelude suite run`: an exact agent, a folder of taught runs, or the user's own agent."""
 
+import dataclasses
 import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from undelude._agents.base import AbstractAgent
 from undelude._agents.exact import ExactAgent, ThompsonAgent
@@ -24,8 +25,24 @@ MUST_BE = (
     "it must be an agent, such as a ud.HostAgent, or a function that is given the process (and the id of the task, if "
     "it takes two arguments) and returns one"
 )
-# An agent for a task, or the reason why it declines.
-Answer = AbstractAgent | HostAgent | str
+
+
+@dataclasses.dataclass(frozen=True)
+class Declines:
+    """The answer of an agent that does not play a task, and why."""
+
+    why: str
+
+
+@dataclasses.dataclass(frozen=True)
+class NotRun:
+    """The answer for a task on which there is no agent to ask, such as one that was not taught, and why."""
+
+    why: str
+
+
+# An agent for a task, or why there is none.
+Answer: TypeAlias = AbstractAgent | HostAgent | Declines | NotRun
 
 
 class Contestant(NamedTuple):
@@ -35,7 +52,7 @@ class Contestant(NamedTuple):
         name: for tables.
         source: as the user named it.
         seed: of its training; None if it was not trained, or its seed is not known.
-        answer: returns the agent for a task and its process; or a sentence, if it does not play the task.
+        answer: returns the agent for a task and its process, or why there is none.
         notes: returns what to know of how the agent played the last task, by name.
     """
 
@@ -108,16 +125,18 @@ def contestants(source: str, *, num_tasks: int) -> list[Contestant]:
 
 
 def exact_agent(name: str, process: World) -> Answer:
-    """Return an exact agent of a process, or why there is none."""
+    """Return an exact agent of a process; it declines if it is not defined there."""
     if isinstance(process, AbstractHostWorld):
         if name == "committed":
-            return "the committed agent needs the tables of a process, and this is a simulator."
-        return process.no_exact_agent or process.exact_agent("do" if name == "do" else "see")
+            return Declines("the committed agent needs the tables of a process, and this is a simulator.")
+        if process.no_exact_agent:
+            return Declines(process.no_exact_agent)
+        return process.exact_agent("do" if name == "do" else "see")
     assert isinstance(process, InteractionProcess)
     if name != "committed":
         return ExactAgent(process, "do" if name == "do" else "see")
     if process.transition is not None:
-        return "theta changes: there is nothing to commit to."
+        return Declines("theta changes: there is nothing to commit to.")
     return ThompsonAgent(process, resample="belief")
 
 
@@ -133,11 +152,11 @@ def own_agent(source: str, thing: Any, task: VersionedTask, process: World) -> A
         try:
             agent = thing(*[process, task.id][: _num_arguments(thing)])
         except NotImplementedError as error:
-            return str(error).strip() or f"{source} raises NotImplementedError."
+            return Declines(str(error).strip() or f"{source} raises NotImplementedError.")
         except (Exception, SystemExit) as error:
             raise UserCodeError("agent", source) from error
     if agent is None:
-        return f"{source} returns None."
+        return Declines(f"{source} returns None.")
     if not isinstance(agent, AbstractAgent | HostAgent):
         raise TypeError(
             f"{source} is of type {type(agent).__name__} for {task.id}; {MUST_BE}; or None for a task that it does not "
@@ -183,7 +202,10 @@ def _taught(source: str, folder: Path) -> Contestant:
     def answer(task: VersionedTask, process: World) -> Answer:
         del process
         if task.id not in runs:
-            return f"there is no run in {folder / task.short_id}."
+            return NotRun(
+                f"there is no run in {folder / task.short_id}: the command undelude suite train that began {folder} "
+                "goes on with --resume."
+            )
         run = runs[task.id]
         if run.config.task != task.id:
             raise ValueError(f"the run in {run.path} is of {run.config.task}, not of {task.id}.")

@@ -58,9 +58,7 @@ def check_definition(task: VersionedTask, process: World) -> None:
         raise ValueError(f"{task.id} has no stored definition: run studies/suite.py --definitions.")
     found = describe(process, entry["history"])
     for name, numbers in entry["numbers"].items():
-        have = [_number(x) for x in found[name]]
-        want = [_number(x) for x in numbers]
-        if not np.allclose(have, want, rtol=RELATIVE, atol=ABSOLUTE):
+        if not np.allclose([*map(float, found[name])], [*map(float, numbers)], rtol=RELATIVE, atol=ABSOLUTE):
             raise ValueError(
                 f"{task.id} is not the task that was frozen: {name} of its stored histories is {found[name]}, and was "
                 f"{numbers}. A task that changed needs a new version, {task.name}-v{task.version + 1}; if a library "
@@ -184,8 +182,5 @@ def _leaves(like: PyTree, lists: Any) -> PyTree:
 
 
 def _entry(x: float) -> float | str:
-    return round(x, 5) if math.isfinite(x) else ("inf" if x > 0 else "-inf")
-
-
-def _number(x: float | str) -> float:
-    return float(x)
+    """Return a number for JSON; the log-probability of an impossible history is the string "-inf"."""
+    return round(x, 5) if math.isfinite(x) else str(x)

@@ -12,13 +12,13 @@ from undelude._certificate.numbers import NONE, share, short, with_error
 from undelude._certificate.quantity import Quantity
 from undelude._certificate.verdict import WORDS
 from undelude._files import write_atomically
-from undelude._suite.aggregate import CLEARLY, GROUPS, Estimate, Group, Standing, baseline, normalised, span
+from undelude._suite.aggregate import GROUPS, Estimate, Group, Standing, TaskStanding
 from undelude._suite.definitions import digest
-from undelude._suite.results import Result, read_result
-from undelude._versioned_tasks import SUITE, VersionedTask
+from undelude._suite.results import Result, TaskResult, read_result
+from undelude._suite.scale import CLEARLY, baseline, span
+from undelude._versioned_tasks import EFFECTS, SUITE
 from undelude._versions import versions
 
-EFFECTS = {"costs": "costs return", "nothing": "costs nothing", "helps": "helps"}
 HEADINGS: dict[Group, str] = {
     "exact": "Exact agents",
     "taught": "Networks taught by undelude",
@@ -37,45 +37,78 @@ def baselines() -> list[Result]:
     return [baseline(name) for name in names]
 
 
-def read_results(paths: Sequence[Path], *, baselines: bool, trials: bool) -> list[Result]:
-    """Read result files, and add the stored baselines; a whole result of the same agent takes its baseline's place.
+class Collected(NamedTuple):
+    """The results of a leaderboard.
+
+    Attributes:
+        results: those to show.
+        notices: a sentence for each result file that is not shown.
+    """
+
+    results: list[Result]
+    notices: list[str]
+
+
+def read_results(paths: Sequence[Path], *, baselines: bool, trials: bool) -> Collected:
+    """Read result files, and add the stored baselines.
+
+    A result of a baseline's agent takes the baseline's place if it is whole; a trial, or a result without some tasks,
+    is not shown.
 
     Raises:
-        ValueError: a file is damaged, was measured on another definition of a task, or is a trial; it has the name of a
-            baseline, and is of another agent or not whole.
+        ValueError: a file is damaged, was measured on another definition of a task, or is a trial; or it has the name
+            of a baseline and is of another agent.
     """
-    found = []
+    stored = {x.agent: x for x in _stored()} if baselines else {}
+    own, notices = [], []
     for path in paths:
         result = read_result(path)
-        for name, task in result.tasks.items():
-            if task.definition != digest(SUITE[name]):
-                raise ValueError(
-                    f"{path} was measured on another definition of {name} ({task.definition}; here it is "
-                    f"{digest(SUITE[name])}): measure it again with undelude suite run."
-                )
-            if task.is_trial(SUITE[name]) and not trials:
-                raise ValueError(
-                    f"{path} is a trial: {name} was measured on {task.num_episodes} episodes, and not on "
-                    f"{SUITE[name].num_episodes}. Measure it without --num-episodes; or show it with --trials."
-                )
-        found.append(result)
-    stored = {x.agent: x for x in _stored()} if baselines else {}
-    for path, result in zip(paths, found, strict=True):
-        if result.agent in stored and not _replaces(result, stored[result.agent]):
+        _check_definitions(path, result)
+        same = stored.get(result.agent)
+        if same is not None and (result.source, result.seed) != (same.source, same.seed):
             raise ValueError(
-                f"{path} has the name of a stored baseline, {result.agent!r}, and is of another agent or not whole: "
-                "measure it with another --name, or leave the baselines out with --no-baselines."
+                f"{path} has the name of a stored baseline, {result.agent!r}, and is of another agent: measure it with "
+                "another --name, or leave the baselines out with --no-baselines."
             )
-    own = {x.agent for x in found}
-    return [x for x in stored.values() if x.agent not in own] + found
+        if same is not None and (lacks := _what_it_lacks(result)):
+            flags = "--no-baselines" + " --trials" * result.is_trial
+            notices.append(
+                f"{path} is not shown: it {lacks}, so that the stored baseline {result.agent!r} stays in its place. "
+                f"See it alone with {flags}."
+            )
+            continue
+        if not trials:
+            _check_no_trial(path, result)
+        own.append(result)
+    named = {x.agent for x in own}
+    return Collected([x for x in stored.values() if x.agent not in named] + own, notices)
 
 
-def _replaces(own: Result, stored: Result) -> bool:
-    """Return whether a result is a whole one of the agent of a baseline."""
-    is_whole = own.tasks.keys() == SUITE.keys() and not any(
-        found.status == "not run" or found.is_trial(SUITE[name]) for name, found in own.tasks.items()
+def _check_definitions(path: Path, result: Result) -> None:
+    for name, task in result.tasks.items():
+        if task.definition != digest(SUITE[name]):
+            raise ValueError(
+                f"{path} was measured on another definition of {name} ({task.definition}; here it is "
+                f"{digest(SUITE[name])}): measure it again with undelude suite run."
+            )
+
+
+def _check_no_trial(path: Path, result: Result) -> None:
+    for name, task in result.tasks.items():
+        if task.is_trial(SUITE[name]):
+            raise ValueError(
+                f"{path} is a trial: {name} was measured on {task.num_episodes} episodes, and not on "
+                f"{SUITE[name].num_episodes}. Measure it without --num-episodes; or show it with --trials."
+            )
+
+
+def _what_it_lacks(result: Result) -> str:
+    """Return what keeps a result from a baseline's place, in words; empty if nothing does."""
+    found: list[TaskResult | None] = [result.tasks.get(name) for name in SUITE]
+    missing = sum(x is None or x.status == "not run" for x in found)
+    return " and ".join(
+        [f"was not run on {missing} of {len(SUITE)} tasks"] * bool(missing) + ["is a trial"] * result.is_trial
     )
-    return is_whole and (own.source, own.seed) == (stored.source, stored.seed)
 
 
 def is_leaderboard(file: Path) -> bool:
@@ -120,11 +153,9 @@ def render(standings: Sequence[Standing]) -> str:
     environment.filters |= {
         "estimate": _estimate,
         "estimate_share": lambda x: _estimate(x, share),
-        "short": short,
         "share": share,
-        "breakable": _breakable,
     }
-    cells = {(x.agent, task): _cell(x, task) for x in standings for task in SUITE}
+    cells = {(x.agent, task): _cell(found) for x in standings for task, found in x.tasks.items()}
     shown = {cell.kind for cell in cells.values()}
     template = environment.from_string(source.joinpath("leaderboard.html.j2").read_text(encoding="utf-8"))
     return template.render(
@@ -139,17 +170,11 @@ def render(standings: Sequence[Standing]) -> str:
         worst={x.agent: worst_in_words(x) for x in standings},
         effects=EFFECTS,
         remarks={x.agent: _remark(x) for x in standings},
-        trials=[_trials(x) for x in standings if _trials(x)],
+        trials=[_trials(x) for x in standings if x.trials],
         scale=_scale(standings),
         clearly=round(CLEARLY),
-        words=WORDS,
         versions=versions(),
-        played=_played,
     )
-
-
-def _played(standing: Standing) -> int:
-    return len(SUITE) - len(standing.not_run) - len(standing.not_played)
 
 
 def _estimate(x: Estimate | None, number: Callable[[float], str] = short) -> Markup:
@@ -157,11 +182,6 @@ def _estimate(x: Estimate | None, number: Callable[[float], str] = short) -> Mar
     if x is None:
         return Markup("&ndash;")
     return Markup("{} <small>{} to {}</small>").format(number(x.value), number(x.low), number(x.high))
-
-
-def _breakable(name: str) -> Markup:
-    """Return a name that may break after an underscore."""
-    return Markup("_<wbr>").join(name.split("_"))
 
 
 def worst_in_words(standing: Standing) -> tuple[str, str]:
@@ -179,54 +199,26 @@ def _scale(standings: Sequence[Standing]) -> tuple[float, float]:
 
 
 def _trials(standing: Standing) -> str:
-    """Return which of an agent's results are trials, in words; empty if none is."""
-    few = {
-        SUITE[task].short_id
-        for result in standing.results
-        for task, entry in result.tasks.items()
-        if entry.is_trial(SUITE[task])
-    }
-    return f"{standing.agent}: {', '.join(sorted(few))}" if few else ""
+    """Return which of an agent's results are trials, in words."""
+    return f"{standing.agent}: {', '.join(SUITE[task].short_id for task in standing.trials)}"
 
 
 def _remark(standing: Standing) -> str:
     """Return what keeps an agent from a full comparison, in words; empty if nothing does."""
-    found = ["trial"] * bool(_trials(standing)) + ["incomplete"] * (not standing.is_complete)
+    found = ["trial"] * bool(standing.trials) + ["incomplete"] * (not standing.is_complete)
     return ", ".join(found)
 
 
-def _cell(standing: Standing, task: str) -> Cell:
-    entries = [result.tasks[task] for result in standing.results if task in result.tasks]
-    statuses = {entry.status for entry in entries}
-    if not entries or "not run" in statuses:
-        return Cell("", "", "", "not run", "none", "")
-    if "not played" in statuses:
-        return Cell("", "", "", "declines", "none", NONE)
-    kinds = {str(entry.verdict) for entry in entries}
-    kind = kinds.pop() if len(kinds) == 1 else "undecided"
-    distance = _over_seeds([entry.score("action_kl_do") for entry in entries])
-    reward = _over_seeds([entry.score("reward") for entry in entries])
-    scaled = normalised(task, reward)
-    shown = reward if scaled.value is None else scaled
-    return Cell(_text(distance), _text(shown), short(distance.value), kind, kind, SIGNS[kind])
+def _cell(found: TaskStanding) -> Cell:
+    if found.verdict is None:
+        verdict, sign = ("declines", NONE) if found.status == "not played" else ("not run", "")
+        return Cell("", "", "", verdict, "none", sign)
+    shown = found.reward if found.normalised.value is None else found.normalised
+    kind, brief = found.verdict, short(found.distance.value)
+    return Cell(_text(found.distance), _text(shown), brief, kind, kind, SIGNS[kind])
 
 
 def _text(x: Quantity) -> str:
     return with_error(x.value, x.standard_error).replace(
         " ±\N{NO-BREAK SPACE}", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"
     )
-
-
-def _over_seeds(scores: list[Quantity]) -> Quantity:
-    """Return the mean over training seeds with its standard error; of one seed, the error over episodes."""
-    if len(scores) == 1:
-        return scores[0]
-    values = [score.value for score in scores]
-    if None in values:
-        return Quantity(why_none="not measured for a seed.")
-    return Quantity.over_episodes([x for x in values if x is not None])
-
-
-def describe(task: VersionedTask) -> str:
-    """Return the parameters of a task in one line."""
-    return ", ".join(f"{name}={value!r}" for name, value in task.arguments.items())

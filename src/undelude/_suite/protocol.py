@@ -9,12 +9,12 @@ import jax
 from undelude._agents.base import AbstractAgent
 from undelude._agents.host import HostAgent
 from undelude._certificate.certificate import certify
-from undelude._process.host_world import World
+from undelude._process.host_world import World, closing
 from undelude._rollout.host import sampled
-from undelude._suite.contestants import Contestant
+from undelude._suite.contestants import Contestant, Declines, NotRun
 from undelude._suite.definitions import SEED, check_definition, digest
 from undelude._suite.results import SCORES, WORST, TaskResult
-from undelude._suite.worst_round import measure_worst_round
+from undelude._suite.worst_round import worst_round
 from undelude._versioned_tasks import VersionedTask
 
 # Settings of JAX on which its random numbers depend.
@@ -41,18 +41,17 @@ def run_task(task: VersionedTask, contestant: Contestant, *, num_episodes: int |
             )
     if task.missing is not None:
         return TaskResult("not run", task.missing, definition)
-    process = task.make()
-    try:
+    with closing(task.make()) as process:
         if task.extra is not None:  # Its tables are another library's, of any version.
             check_definition(task, process)
-        agent = contestant.answer(task, process)
-        if isinstance(agent, str):
-            return TaskResult("not played", agent, definition)
-        found = measure(process, agent, definition, num_episodes=num_episodes or task.num_episodes)
-        return dataclasses.replace(found, notes={**found.notes, **contestant.notes()})
-    finally:
-        if hasattr(process, "close"):
-            process.close()
+        match contestant.answer(task, process):
+            case NotRun(why):
+                return TaskResult("not run", why, definition)
+            case Declines(why):
+                return TaskResult("not played", why, definition)
+            case agent:
+                found = measure(process, agent, definition, num_episodes=num_episodes or task.num_episodes)
+                return dataclasses.replace(found, notes={**found.notes, **contestant.notes()})
 
 
 def measure(process: World, agent: AbstractAgent | HostAgent, definition: str, *, num_episodes: int) -> TaskResult:
@@ -62,10 +61,8 @@ def measure(process: World, agent: AbstractAgent | HostAgent, definition: str, *
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # That imitation is the wrong goal is a property of the task.
         report = certify(world, agent, key=key, num_episodes=num_episodes, baselines=False)
-    worst, number = measure_worst_round(world, agent, key=key, num_episodes=num_episodes)
+    worst, number = worst_round(report)
     scores = {name: worst if name == WORST else report.quantities[name] for name in SCORES}
-    missing = {name for name, score in scores.items() if score.value is None}
-    notes = {name: note for name, note in report.notes.items() if name not in report.quantities or name in missing}
     return TaskResult(
         status="played",
         why=None,
@@ -77,5 +74,5 @@ def measure(process: World, agent: AbstractAgent | HostAgent, definition: str, *
         worst_round=number,
         seconds=round(time.perf_counter() - started, 1),
         scores=scores,
-        notes={name: note for name, note in notes.items() if name not in missing},
+        notes={name: note for name, note in report.notes.items() if name not in report.quantities},
     )

@@ -32,7 +32,8 @@ class TaskResult:
     """One agent on one task.
 
     Attributes:
-        status: "played"; "not played", if the agent declines the task; "not run", if the task cannot be made here.
+        status: "played"; "not played", if the agent declines the task; "not run", if the task cannot be made here, or
+            the agent was not taught on it.
         why: why it was not played or run; None if it was played.
         definition: the digest of the task's definition.
         num_episodes: B; None unless played, as all that follows.
@@ -87,6 +88,11 @@ class Result:
     date: str
     versions: Mapping[str, str]
     tasks: Mapping[str, TaskResult]
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether a task was played on another number of episodes than its own."""
+        return any(found.is_trial(SUITE[name]) for name, found in self.tasks.items())
 
 
 def write_result(file: Path, result: Result) -> None:
