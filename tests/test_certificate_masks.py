@@ -13,6 +13,7 @@ from undelude._agents.base import predict_stepwise
 from undelude._certificate import baselines, example_episode
 from undelude._certificate.per_episode import measure
 from undelude._certificate.rounds import mean_over_rounds
+from undelude.tasks.tables import TableTask
 
 KEY = jax.random.key(0)
 B, T = 6, 4
@@ -112,6 +113,32 @@ class Ending(Opening):
 
     def ends(self, o):
         return o == 1
+
+
+class UntilPaid(TableTask):
+    """A bandit whose first payment ends the episode."""
+
+    def ends(self, o):
+        return o == 1
+
+
+def test_right_predictions_are_calibrated_whatever_ends_an_episode():
+    """A payment ends an episode, so that its last observation is always 1: a mean over its rounds would be off."""
+    bandit = ud.tasks.bandit(num_arms=3, num_rounds=6)
+    assert isinstance(bandit.task, TableTask)
+    ending = dataclasses.replace(bandit, task=UntilPaid(bandit.task.log_probs, bandit.task.rewards))
+    agent = ud.ExactAgent(ending)
+    report = ud.certify(ending, agent, key=KEY, num_episodes=4096, baselines=False)
+    for name in ("action_calibration_gap", "observation_calibration_gap"):
+        gap = report.quantities[name]
+        assert 0.001 < gap.standard_error < 0.015
+        assert abs(gap.value) < 3 * gap.standard_error
+    episodes = ud.rollout(ending, agent, key=KEY, num_episodes=512)
+    _, P_O = jax.vmap(lambda episode: predict_stepwise(agent, episode))(episodes)
+    exists, seen = np.asarray(episodes.mask), np.where(episodes.mask, episodes.observations, 0)
+    losses = -np.log(np.take_along_axis(np.asarray(P_O.probs), seen[..., None], -1)[..., 0])[exists]
+    measured = measure(ending, agent, episodes, key=KEY)[0]["observation_log_loss"]
+    assert measured.value == pytest.approx(losses.mean(), abs=1e-5)
 
 
 @pytest.mark.slow

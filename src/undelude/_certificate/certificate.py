@@ -54,8 +54,9 @@ class Certificate:
     """The result of `certify`: an agent's predictions on its own histories, compared with both exact answers.
 
     Every quantity is a mean over episodes, or None if it could not be measured; then `notes` gives the reason. `x_se`
-    is the standard error of `x`. Within an episode, predictions are averaged over the rounds that exist, and rewards
-    over T: rounds after an early end pay nothing. Every episode counts equally.
+    is the standard error of `x`. Within an episode, distances are averaged over the rounds that exist, and rewards over
+    T: rounds after an early end pay nothing. Every episode counts equally, but in log-losses and calibration gaps every
+    symbol does: only then is a gap 0 if the predictions are right, whatever ends an episode.
 
     Attributes:
         task: the name of the process.

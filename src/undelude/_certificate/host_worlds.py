@@ -20,10 +20,11 @@ from undelude._certificate.per_episode import (
     implied_belief,
     measure_losses,
     predict_to_the_end,
+    summarise,
     take_by_round,
     why_no_belief,
 )
-from undelude._certificate.quantity import NOT_A_NUMBER, Quantity
+from undelude._certificate.quantity import Quantity
 from undelude._certificate.rounds import Mask, count_rounds, fill_missing, mean_over_rounds, reward_per_round
 from undelude._compiled import compiled_for
 from undelude._distributions import AbstractDistribution, divergences, mixture
@@ -76,8 +77,7 @@ def measure_in_world(
     reasons = no_losses | {name: NO_OBSERVATIONS if kind == "observation" else why for name, kind in distances.items()}
     reasons["deluded_fraction"] = why_no_belief(world) if known is not None else why
     quantities = {name: Quantity(why_none=reason) for name, reason in reasons.items()}
-    for name, values in found.items():
-        quantities[name] = Quantity.over_episodes(values, why_nan=reasons.get(name, NOT_A_NUMBER))
+    quantities |= summarise(found, reasons)
     return MeasuredEpisodes(quantities, {}, kl_by_round)
 
 

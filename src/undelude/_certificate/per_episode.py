@@ -1,7 +1,7 @@
 """An agent's predictions on its own episodes, compared with both exact answers."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -54,6 +54,10 @@ MIN_SINGULAR_VALUE = 1e-2
 # An agent's predictions: `P_A`, T + 1 distributions, the last one after the last round; and `P_O`, T distributions, or
 # T + 1 with an opening. None if the agent does not predict actions, or observations.
 Predictions = tuple[AbstractDistribution | None, AbstractDistribution | None]
+# The number of symbols over which a quantity is averaged, if episodes differ in it.
+COUNTS = {
+    f"{kind}_{name}": f"num_{kind}s" for kind in ("action", "observation") for name in ("log_loss", "calibration_gap")
+}
 # The distance whose mean over rounds is `action_kl_do`, for each round.
 BY_ROUND = "action_kl_do_by_round"
 
@@ -109,10 +113,25 @@ def measure(
             )
     no_belief = why_no_belief(process)
     quantities = {name: Quantity(why_none=why) for name, why in _why_missing(process, found, no_belief).items()}
-    for name, values in found.items():
-        why_nan = no_belief if name == "deluded_fraction" else NOT_A_NUMBER
-        quantities[name] = Quantity.over_episodes(values, why_nan=why_nan)
+    quantities |= summarise(found, {"deluded_fraction": no_belief})
     return MeasuredEpisodes(quantities, notes, kl_by_round)
+
+
+def summarise(found: dict[str, Array], why_nan: Mapping[str, str]) -> dict[str, Quantity]:
+    """Return the mean of each quantity over episodes; of log-losses and calibration gaps, over all their symbols.
+
+    An episode may end early by what happens in it. A mean over its rounds then weighs what ended it more than the rest,
+    so that the gap would not be 0 for an agent whose predictions are right. The sum over its rounds is 0 on average.
+
+    Args:
+        found: by name, one number for each episode; and under the names of `COUNTS`, how many symbols it has.
+        why_nan: the reason to give for some quantities that are NaN in an episode.
+    """
+    counts = {name: found.pop(name) for name in COUNTS.values() if name in found}
+    return {
+        name: Quantity.over_episodes(values, counts.get(COUNTS.get(name, "")), why_nan=why_nan.get(name, NOT_A_NUMBER))
+        for name, values in found.items()
+    }
 
 
 def take_by_round(found: dict[str, Array], mask: Mask) -> Float[np.ndarray, "B T"] | None:
@@ -250,7 +269,10 @@ def measure_episode(
 def measure_losses(
     episode: Episodes, predictions: Predictions, *, mask: Mask, key: Key[Array, ""]
 ) -> dict[str, Float[Array, ""]]:
-    """Compare predictions in one episode with its symbols alone: the quantities that need no exact answer."""
+    """Compare predictions in one episode with its symbols alone: the quantities that need no exact answer.
+
+    If rounds may be missing, also how many symbols there are (`COUNTS`).
+    """
     P_A, P_O = predictions
     key_A, key_O = jax.random.split(key)
     result = {"reward": reward_per_round(episode.reward, mask)}
@@ -278,7 +300,8 @@ def _measure_calibration(
     """Return the log-loss, and by how much it exceeds the entropy that the predictions expect."""
     entropies = jax.vmap(estimate_entropy)(P, jax.random.split(key, _length(P)))
     loss = mean_over_rounds(losses, mask)
-    return {f"{kind}_log_loss": loss, f"{kind}_calibration_gap": loss - mean_over_rounds(entropies, mask)}
+    found = {f"{kind}_log_loss": loss, f"{kind}_calibration_gap": loss - mean_over_rounds(entropies, mask)}
+    return found if mask is None else found | {f"num_{kind}s": mask.sum()}
 
 
 def _greatest_excess(distributions: AbstractDistribution, mask: Mask) -> Float[Array, ""]:

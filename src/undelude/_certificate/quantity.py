@@ -14,7 +14,7 @@ INFINITE = "infinite: at least once the agent gave zero probability to something
 
 @dataclasses.dataclass(frozen=True)
 class Quantity:
-    """A mean over episodes with its standard error, or the reason why there is none.
+    """A mean with its standard error over episodes, or the reason why there is none.
 
     Attributes:
         value: the mean; infinite if it is infinite in any episode; None if it could not be measured.
@@ -31,19 +31,34 @@ class Quantity:
 
     @classmethod
     def over_episodes(
-        cls, values: Float[Array, " B"] | Float[np.ndarray, " B"] | list[float], *, why_nan: str = NOT_A_NUMBER
+        cls,
+        values: Float[Array, " B"] | Float[np.ndarray, " B"] | list[float],
+        counts: Array | np.ndarray | list[int] | None = None,
+        *,
+        why_nan: str = NOT_A_NUMBER,
     ) -> "Quantity":
         """Return the mean of one number per episode, and its standard error `s / sqrt(B)`.
 
+        With counts it is the mean over all symbols of all episodes, the ratio `sum(counts * values) / sum(counts)`. Its
+        error is that of the ratio, to first order: that of the mean of `counts * (values - ratio) / mean(counts)`.
+
         Args:
             values: one for each episode.
-            why_nan: the reason to give if any of them is NaN.
+            counts: how many symbols each is the mean of, if episodes differ in it.
+            why_nan: the reason to give if any of the values is NaN.
+
+        >>> Quantity.over_episodes([1.0, 2.0], counts=[3, 1]).value
+        1.25
         """
         x = np.asarray(values, dtype=np.float64)
         if np.isnan(x).any():
             return cls(why_none=why_nan)
         if np.isinf(x).any():
             return cls(math.inf)
+        if counts is not None:
+            weights = np.asarray(counts, np.float64) / np.mean(counts)
+            ratio = (weights * x).mean()
+            x = ratio + weights * (x - ratio)
         error = float(x.std(ddof=1) / math.sqrt(len(x))) if len(x) > 1 else None
         return cls(float(x.mean()), error)
 
