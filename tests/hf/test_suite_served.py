@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hf.chat_server import ChatServer
+from hf.chat_server import ChatServer, Messages
 from hf.exact_model import ExactModel
 from undelude._cli import main
 from undelude._suite.results import read_result
@@ -84,8 +84,38 @@ def test_answers_that_begin_alike_are_sampled_within_the_budget(
     assert "served:tiny, 2 samples" in capsys.readouterr().err
     first, second = (read_result(file).tasks for file in (out, again))
     for name, found in first.items():
-        assert found.notes["answers"] == "estimated from 2 samples each."
+        assert found.notes["answers"] == "estimated from 2 samples each. 100.0% of the sampled texts name a dish."
         assert found.scores == second[name].scores
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2])
+def test_a_model_that_names_no_dish_declines(
+    share: float, model: ExactModel, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Its texts say nothing about what it would choose, and equal probabilities would look half sober."""
+    few, many = tmp_path / "few.json", tmp_path / "many.json"
+
+    def sorry(messages: Messages) -> dict[str, float]:
+        return {dish: share * p for dish, p in model(messages).items()} | {"I am sorry.": 1 - share}
+
+    with ChatServer(sorry, logprobs=False) as server:
+        command = [*suite(server, "--tasks", "menu-v1", "--yes"), "--samples", "5"]
+        assert main([*command, "--num-episodes", "2", "--out", str(few)]) == 0
+        assert main([*command, "--num-episodes", "64", "--out", str(many)]) == 0
+        assert len(server.requests) < 2 * 20 + 2 * 64 + 3  # It is not asked to the end.
+    for out in (few, many):
+        found = read_result(out).tasks["undelude/menu-v1"]
+        assert (found.status, found.scores) == ("not played", {})
+        assert "of the sampled texts name a dish: what it would choose is not known" in str(found.why)
+    assert "does not play undelude/menu-v1" in capsys.readouterr().out
+
+
+def test_an_agent_in_python_warns_of_texts_that_name_no_dish() -> None:
+    process = find_task("menu-v1").make()
+    with ChatServer(lambda messages: {"I am sorry.": 1.0}, logprobs=False) as server:
+        agent = served_agent(process, endpoint=server.endpoint, model="tiny", max_calls=9, num_samples=2)
+        with pytest.warns(UserWarning, match=r"0\.0% of the sampled texts name a dish: the others are left out"):
+            agent.predict(agent.reset(1), None, None)
 
 
 def test_words_of_no_dish_are_refused() -> None:

@@ -5,11 +5,13 @@ from typing import Any
 
 from undelude._cli.errors import UsageError
 from undelude._cli.suite_options import RunSuite
-from undelude._suite.contestants import Answer, Contestant, Declines
+from undelude._suite.contestants import Answer, Contestant, Declines, Unplayable
 from undelude._versioned_tasks import VersionedTask
 
 # The factory of the dialogues.
 DIALOGUE = "undelude.tasks.menu:menu"
+# Sampled answers after which a model that names no dish is asked no further.
+MIN_ANSWERS = 50
 DECLINES = Declines("a language model is asked in words, and this task has none.")
 
 
@@ -28,6 +30,7 @@ class ServedModel:
         self.model: str = options.server.model or ""
         self.speaker: Any = None
         self.num_calls = 0  # Of earlier tasks.
+        self.heard: Any = None
         self._speak()  # Raises.
         settings = [f"{self.server.samples} samples", *filter(None, [self.server.extra_body])]
         # Without the address: results are published.
@@ -53,7 +56,7 @@ class ServedModel:
         self.speaker = ServedSpeaker(self.options.agent, self.model, **settings)
 
     def _answer(self, task: VersionedTask, process: Any) -> Answer:
-        from undelude.hf._measuring.host_agents import as_agent
+        from undelude.hf._measuring.host_agents import Heard, as_agent
 
         if not (num_requests := self._num_requests(task)):
             return DECLINES
@@ -61,12 +64,25 @@ class ServedModel:
         self.num_calls += self.speaker.num_calls
         self._speak()
         self.speaker.set_budget(num_requests, self.most - self.num_calls)
-        return as_agent(process, self.speaker)
+        self.heard = Heard()
+        return as_agent(process, self.speaker, on_answers=self._hear)
+
+    def _hear(self, answers: Sequence[Any]) -> None:
+        self.heard.add(answers)
+        if len(self.heard.shares) >= MIN_ANSWERS:
+            self._check_heard()
+
+    def _check_heard(self) -> None:
+        """Raise `Unplayable` if most sampled answers named no dish: what the model would do is not known then."""
+        if self.heard.names_too_few:
+            raise Unplayable(f"{self.heard}: what it would choose is not known.")
 
     def _notes(self) -> dict[str, str]:
         """Return what to know of the answers in the task that was played last."""
-        sampled = f"estimated from {self.server.samples} samples each." if self.speaker.has_sampled else None
-        return self.speaker.notes | ({"answers": sampled} if sampled else {})
+        self._check_heard()
+        if not self.speaker.has_sampled:
+            return self.speaker.notes
+        return self.speaker.notes | {"answers": f"estimated from {self.server.samples} samples each. {self.heard}."}
 
     def _num_requests(self, task: VersionedTask) -> int:
         """Return the most answers that a task needs; 0 if it is not a dialogue."""

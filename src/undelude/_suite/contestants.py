@@ -41,6 +41,10 @@ class NotRun:
     why: str
 
 
+class Unplayable(Exception):
+    """Raised while a task is played if its agent turns out not to play it; the message says why."""
+
+
 # An agent for a task, or why there is none.
 Answer: TypeAlias = AbstractAgent | HostAgent | Declines | NotRun
 
@@ -53,7 +57,7 @@ class Contestant(NamedTuple):
         source: as the user named it.
         seed: of its training; None if it was not trained, or its seed is not known.
         answer: returns the agent for a task and its process, or why there is none.
-        notes: returns what to know of how the agent played the last task, by name.
+        notes: returns what to know of how the agent played the last task, by name, or raises `Unplayable`.
     """
 
     name: str

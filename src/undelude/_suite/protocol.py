@@ -11,7 +11,7 @@ from undelude._agents.host import HostAgent
 from undelude._certificate.certificate import certify
 from undelude._process.host_world import World, closing
 from undelude._rollout.host import sampled
-from undelude._suite.contestants import Contestant, Declines, NotRun
+from undelude._suite.contestants import Contestant, Declines, NotRun, Unplayable
 from undelude._suite.definitions import SEED, check_definition, digest
 from undelude._suite.results import SCORES, WORST, TaskResult
 from undelude._suite.worst_round import worst_round
@@ -50,8 +50,11 @@ def run_task(task: VersionedTask, contestant: Contestant, *, num_episodes: int |
             case Declines(why):
                 return TaskResult("not played", why, definition)
             case agent:
-                found = measure(process, agent, definition, num_episodes=num_episodes or task.num_episodes)
-                return dataclasses.replace(found, notes={**found.notes, **contestant.notes()})
+                try:
+                    found = measure(process, agent, definition, num_episodes=num_episodes or task.num_episodes)
+                    return dataclasses.replace(found, notes={**found.notes, **contestant.notes()})
+                except Unplayable as error:
+                    return TaskResult("not played", str(error), definition)
 
 
 def measure(process: World, agent: AbstractAgent | HostAgent, definition: str, *, num_episodes: int) -> TaskResult:

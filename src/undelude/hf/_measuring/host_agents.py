@@ -1,6 +1,7 @@
 """Language models as agents of a menu, for `ud.rollout` and `ud.certify`."""
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from undelude._agents.host import HostAgent
 from undelude._distributions.discrete import Autoregressive, BlockTable
 from undelude._process.process import InteractionProcess
+from undelude.hf._measuring.delusion_report import MIN_COVERAGE
 from undelude.hf._measuring.estimates import Answers
 from undelude.hf._measuring.speakers import Interrupted, Request, Speaker
 from undelude.hf._menu.menu_dialogue import MenuDialogue
@@ -70,6 +72,9 @@ def served_agent(
         num_samples: of each prediction, if samples are drawn.
         **client: as for `measure_delusion`.
 
+    Warns:
+        UserWarning: answers are sampled, and most of them name no dish.
+
     >>> from undelude.hf import served_agent
     >>> agent = served_agent(process, endpoint=url, model="llama", max_calls=1000)  # doctest: +SKIP
     >>> ud.certify(process, agent, key=jax.random.key(0), num_episodes=64).action_kl_do  # doctest: +SKIP
@@ -80,6 +85,29 @@ def served_agent(
     speaker = ServedSpeaker(endpoint, model, num_samples=num_samples, **client)
     speaker.client.max_calls = max_calls
     return as_agent(process, speaker)
+
+
+class Heard:
+    """How often the sampled texts of a language model named a dish.
+
+    Attributes:
+        shares: for each sampled answer, the share of its texts that did.
+    """
+
+    def __init__(self) -> None:
+        self.shares: list[float] = []
+
+    def add(self, answers: Sequence[Answers]) -> None:
+        """Count some answers, but not those whose probabilities are known."""
+        self.shares += [answer.coverage for answer in answers if answer.num_samples is not None]
+
+    @property
+    def names_too_few(self) -> bool:
+        """Whether less than half did: what is predicted for the others is not the model's."""
+        return bool(self.shares) and float(np.mean(self.shares)) < MIN_COVERAGE
+
+    def __str__(self) -> str:
+        return f"{np.mean(self.shares or [1.0]):.1%} of the sampled texts name a dish"
 
 
 class Conversation(NamedTuple):
@@ -100,11 +128,22 @@ class Conversation(NamedTuple):
     is_over: bool = False
 
 
-def as_agent(process: InteractionProcess | MenuDialogue, speaker: Speaker) -> HostAgent:
+def as_agent(
+    process: InteractionProcess | MenuDialogue,
+    speaker: Speaker,
+    *,
+    on_answers: Callable[[Sequence[Answers]], None] | None = None,
+) -> HostAgent:
     """Return a speaker as an agent of a menu. An utterance that is marked do has itself as the author.
 
     By token, the probability of a word is that of the utterances that go on with it, of all that begin as this one did.
+
+    Args:
+        process: the menu.
+        speaker: the model.
+        on_answers: called with the answers of each round; by default a warning says if most texts name no dish.
     """
+    on_answers = _Warn().hear if on_answers is None else on_answers
     dialogue = process if isinstance(process, MenuDialogue) else MenuDialogue(process)
     if speaker.reads_authors and not dialogue.by_turn:
         raise ValueError('a model with marked words marks whole utterances: make the menu with granularity="turn".')
@@ -139,6 +178,7 @@ def as_agent(process: InteractionProcess | MenuDialogue, speaker: Speaker) -> Ho
             answers = speaker.answer(requests)
         except Interrupted as interrupted:
             raise interrupted.__cause__ or interrupted from None
+        on_answers(answers)
         for i, answer in zip(asked, answers, strict=True):
             m[i] = m[i]._replace(probs=_probabilities(answer))
         probs = np.stack([x.probs for x in m if x.probs is not None])
@@ -151,6 +191,23 @@ def as_agent(process: InteractionProcess | MenuDialogue, speaker: Speaker) -> Ho
 
     # Without marked words it cannot tell its own words from those of others.
     return HostAgent(reset, predict_marked, told_marks=True) if speaker.reads_authors else HostAgent(reset, predict)
+
+
+class _Warn:
+    """Warns, once for each agent, if most sampled texts name no dish."""
+
+    def __init__(self) -> None:
+        self.heard, self.has_warned = Heard(), False
+
+    def hear(self, answers: Sequence[Answers]) -> None:
+        self.heard.add(answers)
+        if self.heard.names_too_few and not self.has_warned:
+            self.has_warned = True
+            warnings.warn(
+                f"{self.heard}: the others are left out, and if none is left, all dishes are taken for equally "
+                "probable. A distance from an exact answer then tells nothing about the model.",
+                stacklevel=2,
+            )
 
 
 def _next_word(
