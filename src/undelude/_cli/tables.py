@@ -46,7 +46,7 @@ def print_certificate(console: Console, certificate: dict[str, Any]) -> None:
     console.print(rewards)
 
     gaps = " / ".join(_text(quantities[f"{symbol}_calibration_gap"]) for symbol in ("action", "observation"))
-    console.print(f"\nCalibration gap in nats, actions / observations: {gaps}.")
+    console.print(f"\nCalibration gap in nats, actions / observations: {gaps}.", soft_wrap=True)
     if isinstance(deluded := c.get("deluded_fraction"), float):
         console.print(f"Episodes that end with a wrong theta believed above 0.9: {deluded:.1%}.")
     for line in describe_notes(quantities, c.get("notes", {})):
