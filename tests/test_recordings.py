@@ -135,6 +135,33 @@ def test_agent_reads_the_marks(in_lamp, agent, recording):
         m = agent.g_O(r.observation, m)
 
 
+def test_policy_that_is_told_the_marks_reads_each_flip(world, recording):
+    """Also after an earlier reading of the same recording; one that is not told them is not asked again."""
+    calls = {True: 0, False: 0}
+
+    def policy(*, told):
+        def predict(m, a, o, intervened=None):
+            calls[told] += 1
+            done = m if not told or a is None else m + np.asarray(intervened)
+            return ud.Normal(jnp.asarray(0.01 * done[:, None], jnp.float32), jnp.full((len(m), 1), SCALE)), done
+
+        plain = predict if told else lambda m, a, o: predict(m, a, o)
+        return ud.HostAgent(lambda num_episodes: np.zeros(num_episodes), plain, told_marks=told)
+
+    agents = {"told": policy(told=True), "not told": policy(told=False)}
+    agents = {f"{name} policy": agent for name, agent in agents.items()}
+    inspection = HostInspection(world, agents)
+    for marks in ("dddddd", "ssssss", "dsdsds"):
+        marked = recording
+        for t, letter in enumerate(marks):
+            marked = marked.edit(t, mark="do" if letter == "d" else "see")
+        accounts = inspection.read(marked).accounts
+        done = np.cumsum([0, *(letter == "d" for letter in marks)])
+        np.testing.assert_allclose(accounts["told policy"].actions.mean[:, 0], 0.01 * done, atol=1e-6)
+        np.testing.assert_allclose(accounts["not told policy"].actions.mean[:, 0], 0, atol=1e-6)
+    assert calls == {True: 3 * (ROUNDS + 1), False: ROUNDS + 1}
+
+
 def test_evidence_of_each_observation_is_that_of_the_whole_episode(in_lamp, world, recording):
     """The boat returns to places from other sides, with the same cue: the place before counts too."""
     levels, cues = [0.6, 0.3, 0.6, 0.3, 0.3, 0.4], [1, 0, 1, 0, 0, 0]

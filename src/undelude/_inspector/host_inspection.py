@@ -14,7 +14,7 @@ from undelude._agents.base import AbstractAgent
 from undelude._agents.host import HostAgent
 from undelude._agents.networks.action_mask import ACTION_MASK
 from undelude._checks import check_count
-from undelude._inspector.given import DO, EXACT, MARKED, SEE, TOLD, check_agents, named_agents, reads_of
+from undelude._inspector.given import DO, EXACT, MARKED, SEE, TOLD, check_agents, named_agents, reads_marks, reads_of
 from undelude._inspector.history import History, Round
 from undelude._inspector.host_reader import HostPlay, predictions, stacked
 from undelude._inspector.knowledge import Knowledge, evidence_of
@@ -187,14 +187,13 @@ class HostInspection:
 
     def _predictions(self, x: Arranged, name: str) -> tuple[Any, Any]:
         """Return what an agent predicts: of actions and of observations, arrays with a leading axis."""
-        agent, by_agent = self.agents[name], bytes(np.asarray(x.recorded.by_agent))
+        agent = self.agents[name]
+        marks = bytes(np.asarray(x.recorded.intervened if reads_marks(agent) else x.recorded.by_agent))
         if isinstance(agent, HostAgent):
-            return self._keep(
-                (name, x.seen, by_agent, x.history.seed), lambda: self._host_predictions(x.history, agent)
-            )
-        reader = self.readers[name]
-        marks = bytes(np.asarray(x.recorded.intervened)) if reader.reads == "marked" else by_agent
-        return self._keep((name, x.seen, marks), lambda: read_along(reader, x.recorded))
+            # Of rounds that it executed itself, its `act` is called too.
+            key = (name, x.seen, marks, bytes(np.asarray(x.recorded.by_agent)), x.history.seed)
+            return self._keep(key, lambda: self._host_predictions(x.history, agent))
+        return self._keep((name, x.seen, marks), lambda: read_along(self.readers[name], x.recorded))
 
     def _host_predictions(self, history: History, agent: HostAgent) -> tuple[Any, Any]:
         rounds = [(r.action, r.observation, r.by == "agent", r.mark == "do") for r in history.rounds]
