@@ -14,6 +14,7 @@ import undelude as ud
 import undelude.gym as ug
 from undelude._inspector import host_view
 from undelude._inspector.host_inspection import HostInspection
+from undelude._inspector.recording import Recordings, check_recordable
 from undelude._inspector.server import Service
 from undelude._inspector.start import begin_with
 
@@ -29,8 +30,8 @@ def keeper(o, wanted):
 
 def lamp(**options):
     cue = ug.WarmerColder(lambda o, wanted: abs(o[0] - wanted), right=RIGHT)
-    given = {"cue": cue, "hide": [1], "expert": keeper, "reward_observed": False, "at_end": "end"} | options
-    return ug.HostWorld(environments.Lamp, num_rounds=ROUNDS, num_envs=2, contexts=WANTED, **given)
+    given = {"cue": cue, "hide": [1], "expert": keeper, "reward_observed": False, "at_end": "end", "contexts": WANTED}
+    return ug.HostWorld(**{"env": environments.Lamp, "num_rounds": ROUNDS, "num_envs": 2, **given, **options})
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +236,55 @@ def test_damaged_recording_is_refused_by_name(in_lamp, recording, change, named)
     change(data)
     with pytest.raises(ValueError, match=named):
         in_lamp.from_json(data)
+
+
+class Reversed(environments.Lamp):
+    """A lamp that a positive action makes darker."""
+
+    def step(self, action):
+        return super().step(-action)
+
+
+def other_cue():
+    return ug.WarmerColder(lambda o, wanted: abs(o[0] - wanted), right=0.55)
+
+
+@pytest.mark.parametrize(
+    ("options", "is_same"),
+    [
+        ({}, True),
+        ({"num_envs": 1, "num_rounds": 9}, True),
+        ({"cue": other_cue()}, False),
+        ({"expert": lambda o, wanted: (np.clip(wanted - o[:1], -0.1, 0.1), 2 * SCALE)}, False),
+        ({"contexts": [0.1, 0.5, 0.8]}, False),
+        ({"prior": [0.2, 0.3, 0.5]}, False),
+        ({"env": Reversed, "name": "Lamp"}, False),
+    ],
+)
+def test_recording_opens_in_its_own_world_alone(in_lamp, recording, options, is_same):
+    """The cue and the expert are known by what they say; the number of rounds does not count."""
+    other = HostInspection(lamp(**options))
+    assert (other.recordings.digest == in_lamp.recordings.digest) == is_same
+    if not is_same:
+        with pytest.raises(ValueError, match="another process"):
+            other.from_json(in_lamp.to_json(recording))
+
+
+class Unseeded(environments.Lamp):
+    """A lamp that starts anywhere, whatever the seed."""
+
+    def reset(self, *, seed=None, options=None):
+        _, info = super().reset(seed=seed, options=options)
+        self.row[0] = np.random.default_rng().random()
+        return self.row, info
+
+
+def test_world_that_no_seed_repeats_is_known_without_its_answers():
+    """Otherwise its recordings would never open again."""
+    same, again, other = (
+        Recordings(check_recordable(lamp(env=Unseeded, **x)), ROUNDS).digest for x in ({}, {}, {"prior": [0.2, 0.3, 0.5]})
+    )
+    assert same == again != other
 
 
 def test_densities_are_those_of_the_mixtures(in_lamp, recording):

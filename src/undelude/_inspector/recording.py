@@ -1,7 +1,6 @@
 """Recordings of a simulator: as histories, as arrays and as files."""
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from undelude._distributions import Reals, Symbols
-from undelude._inspector.digest import DIGITS
+from undelude._inspector.digest import digest_of_world
 from undelude._inspector.history import History, Round, from_json, to_json
 from undelude._inspector.images import image_parts
 from undelude._inspector.recorded import Recorded
@@ -61,7 +60,7 @@ class Recordings:
         self.actions = Values(world.action_spec, f"{world.name}: actions", most=MAX_PREDICTED)
         images = image_parts(world)
         self.observations = Values(world.observation_spec, f"{world.name}: observations", images=images)
-        self.digest = hashlib.sha256(world.settings_in_words().encode()).hexdigest()[:DIGITS]
+        self.digest = digest_of_world(world)
 
     def to_json(self, history: History, *, task: str | None = None) -> dict[str, Any]:
         """Return a recording for a file; `task` is the name under which the world can be made again, if it has one."""
