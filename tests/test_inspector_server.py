@@ -268,7 +268,7 @@ def test_agents_of_two_runs_read_one_episode(bandit, tmp_path, capsys):
         run.save_agent(ud.LSTMAgent(bandit, 4, key=jax.random.key(i)))
     options = Inspect(str(tmp_path / "one"), second=str(tmp_path / "two"), seed=0)
     options.check()
-    subject = command._subject(options)
+    subject = command._subject(options, "undelude inspect")
     service = command._service(options, subject)
     about = service.answer("describe", {})
     texts = {party["key"]: party["text"] for party in about["parties"]}
@@ -301,6 +301,30 @@ def test_episode_from_elsewhere_is_checked(content, named, tmp_path, capsys):
     file.write_text(content)
     assert main(["inspect", str(file), "--no-browser"]) == 2
     assert named in capsys.readouterr().err
+
+
+def test_options_that_would_be_ignored_are_refused(bandit, tmp_path, service):
+    file = tmp_path / "episode.json"
+    file.write_text(json.dumps(service.inspection.to_json(service.first, task="frog")))
+    with pytest.raises(UsageError, match="--seed 9 is for an episode that is played"):
+        Inspect(str(file), seed=9).check()
+    with pytest.raises(UsageError, match="--task is for an episode, a run, or .* undelude inspect bandit inspects"):
+        Inspect("frog", task="bandit").check()
+    Inspect(str(file), task="frog").check()
+    episodes = ud.rollout(bandit, ud.ExactAgent(bandit), key=jax.random.key(0), num_episodes=1, num_rounds=2)
+    with pytest.raises(ValueError, match=r"seed=77 .* leave out seed="):
+        ud.inspect(bandit, episodes=episodes, seed=77)
+    with pytest.raises(ValueError, match=r"episode=3 .* give episodes="):
+        ud.inspect(bandit, episode=3)
+
+
+def test_remedy_keeps_the_options_that_were_given(tmp_path, capsys):
+    file = tmp_path / "my episode.json"
+    file.write_text('{"format": "undelude-episode-1", "task": "os:getcwd"}')
+    given = [str(file), "--num-rounds", "3", "--host", "0.0.0.0", "--port", "7001", "--no-browser"]
+    assert main(["inspect", *given]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"undelude inspect '{file}' --num-rounds 3 --host 0.0.0.0 --port 7001 --no-browser --task os:getcwd" in said
 
 
 def test_longer_episode_is_not_called_damaged(tmp_path, capsys):

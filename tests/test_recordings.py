@@ -282,7 +282,8 @@ class Unseeded(environments.Lamp):
 def test_world_that_no_seed_repeats_is_known_without_its_answers():
     """Otherwise its recordings would never open again."""
     same, again, other = (
-        Recordings(check_recordable(lamp(env=Unseeded, **x)), ROUNDS).digest for x in ({}, {}, {"prior": [0.2, 0.3, 0.5]})
+        Recordings(check_recordable(lamp(env=Unseeded, **x)), ROUNDS).digest
+        for x in ({}, {}, {"prior": [0.2, 0.3, 0.5]})
     )
     assert same == again != other
 

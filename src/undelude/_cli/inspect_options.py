@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -71,6 +72,16 @@ class Inspect:
             check_task_name(self.target)
         if self.prompt is not None and self.model is None:
             raise UsageError("--prompt is for the folder of a language model: undelude inspect FOLDER --prompt TEXT.")
+        if self.seed is not None and self.is_episode:
+            raise UsageError(
+                f"--seed {self.seed} is for an episode that is played, and {self.target} is one already: leave it out."
+            )
+        has_run = self.is_run or (self.second is not None and self.model is None)
+        if self.task is not None and not (has_run or self.is_model or self.is_episode):
+            raise UsageError(
+                "--task is for an episode, a run, or the folder of a language model. "
+                f"undelude inspect {shlex.quote(self.task)} inspects that task; leave it out to inspect {self.target}."
+            )
         if self.second is not None and self.model is None:
             layout.check_run(Path(self.second))
 

@@ -80,7 +80,8 @@ def inspect(
     Raises:
         TypeError: Theta is continuous, the values of a process cannot be shown, or a simulator has neither exact
             answers nor an agent.
-        ValueError: an agent was made for another process, or the episodes do not fit the process or have no theta.
+        ValueError: an agent was made for another process, the episodes do not fit the process or have no theta, or an
+            argument would be ignored: `seed` with `episodes`, or `episode` without.
 
     >>> import undelude as ud
     >>> inspector = ud.inspect(ud.tasks.prize_or_frog())
@@ -88,6 +89,12 @@ def inspect(
     True
     >>> inspector.stop()
     """
+    if episodes is None and episode != 0:
+        raise ValueError(f"inspect: episode={episode} is an index into episodes=, which is missing: give episodes=.")
+    if episodes is not None and seed is not None:
+        raise ValueError(
+            f"inspect: seed={seed} is of an episode that is played, and episodes= has one: leave out seed=."
+        )
     if episodes is not None:
         num_rounds = max(process.num_rounds, episodes.num_rounds) if num_rounds is None else num_rounds
     inspection = inspection_of(process, agents, num_rounds=num_rounds)
