@@ -20,7 +20,8 @@ from processes import dial
 from undelude._inspector.history import History, Round
 from undelude._inspector.host_inspection import HostInspection
 from undelude._inspector.inspection import MARKED, SEE, Inspection
-from undelude._inspector.server import Server, Service
+from undelude._inspector.server import Server
+from undelude._inspector.service import Service
 from undelude._inspector.view import first_history, view
 
 playwright = pytest.importorskip("playwright.sync_api")

@@ -15,7 +15,7 @@ import undelude.gym as ug
 from undelude._inspector import host_view
 from undelude._inspector.host_inspection import HostInspection
 from undelude._inspector.recording import Recordings, check_recordable
-from undelude._inspector.server import Service
+from undelude._inspector.service import Service
 from undelude._inspector.start import begin_with
 
 ROUNDS, RIGHT, SCALE = 6, 0.8, 0.05

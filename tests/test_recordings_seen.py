@@ -15,7 +15,7 @@ import undelude.gym as ug
 from undelude._inspector import host_view
 from undelude._inspector.host_inspection import HostInspection
 from undelude._inspector.images import HEAD, pixels_of, png_of
-from undelude._inspector.server import Service
+from undelude._inspector.service import Service
 from undelude._inspector.start import begin_with
 
 

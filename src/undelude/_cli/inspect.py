@@ -20,7 +20,8 @@ from undelude._cli.permission import check_may_call_task
 from undelude._files import plain, read_json
 from undelude._inspector.history import check_format
 from undelude._inspector.inspection import MARKED
-from undelude._inspector.server import MAX_BYTES, MAX_ROUNDS, Server, Service
+from undelude._inspector.server import MAX_BYTES, Server
+from undelude._inspector.service import MAX_ROUNDS, Service
 from undelude._inspector.start import begin_with, first_actor, inspection_of
 from undelude._named_tasks import TASKS, is_fit
 from undelude._runs.directory import RunDirectory
@@ -83,7 +84,7 @@ def run(options: Inspect, call: Call) -> ExitCode:
     sys.stdout.flush()
     if not options.no_browser and _has_screen():
         with contextlib.suppress(webbrowser.Error):
-            webbrowser.open(server.url)
+            webbrowser.open(server.link_for_once())
     with contextlib.suppress(KeyboardInterrupt):
         server.wait()
     server.stop()

@@ -23,7 +23,8 @@ MENU = "menu"
 class Inspect:
     """Open a page on one episode: a switch at each past action reads it as see or do, and all beliefs follow.
 
-    The server answers this machine alone, unless --host says otherwise, and keeps nothing. Ctrl-C ends it.
+    The server answers this machine alone, unless --host says otherwise, and those alone who have the link, since it
+    holds a token. It keeps nothing. Ctrl-C ends it.
     """
 
     target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN|TASK|FIT|EPISODE|MODEL")] = "bandit"
@@ -38,7 +39,7 @@ class Inspect:
     seed: WholeNumber = None
     """Seed of the first episode; by default, of 32 the one in which see lowers the belief in the truth most."""
     host: str = "127.0.0.1"
-    """Address to listen on. The link to any other than this machine's own has a token, without which nobody gets in."""
+    """Address to listen on; by default one that this machine alone can reach."""
     port: int = 0
     """Port to listen on; any free one by default."""
     no_browser: bool = False

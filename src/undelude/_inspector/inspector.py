@@ -1,7 +1,7 @@
 """`ud.inspect`: the inspector of a process and of agents, from Python or a notebook."""
 
 from html import escape
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -11,7 +11,8 @@ from undelude._agents.host import HostAgent
 from undelude._inspector.history import History, Round
 from undelude._inspector.host_inspection import HostInspection
 from undelude._inspector.inspection import Inspection
-from undelude._inspector.server import Server, Service
+from undelude._inspector.server import Server
+from undelude._inspector.service import Service
 from undelude._inspector.start import begin_with, first_actor, inspection_of
 from undelude._process.episodes import EXPERT, Episodes, one_of
 from undelude._process.host_world import World
@@ -23,19 +24,28 @@ HEIGHT = 900
 class Inspector:
     """A page in the browser on one episode; a notebook shows it in a frame.
 
+    Its server runs, with the process and the agents in memory, until `stop()` or the end of Python, since the page may
+    outlive the object. A `with` block stops it at its end.
+
     Attributes:
         inspection: gives the answers.
-        url: the link to the page, which only this machine can open.
+        url: the link to the page, which holds a token and works on this machine alone.
     """
 
     def __init__(self, inspection: Inspection | HostInspection, service: Service, *, port: int = 0):
         self.inspection = inspection
-        self._server = Server(service, port=port, token=True, embedded=True)
+        self._server = Server(service, port=port, embedded=True)
         self.url = self._server.url
 
     def stop(self) -> None:
-        """Stop the server of the page."""
+        """Stop the server of the page; a second time, do nothing."""
         self._server.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
 
     def __repr__(self) -> str:
         return f"Inspector({self.url})"
@@ -75,7 +85,8 @@ def inspect(
         port: of the server; any free one by default.
 
     Returns:
-        An `Inspector`: open its `url`, or show it in a notebook. `stop()` ends it.
+        An `Inspector`: open its `url`, or show it in a notebook. `stop()`, or the end of a `with` block, stops its
+        server; in a notebook, stop it before the cell is run again, which starts another one.
 
     Raises:
         TypeError: Theta is continuous, the values of a process cannot be shown, or a simulator has neither exact
@@ -84,10 +95,9 @@ def inspect(
             argument would be ignored: `seed` with `episodes`, or `episode` without.
 
     >>> import undelude as ud
-    >>> inspector = ud.inspect(ud.tasks.prize_or_frog())
-    >>> inspector.url.startswith("http://127.0.0.1:")
+    >>> with ud.inspect(ud.tasks.prize_or_frog()) as inspector:
+    ...     inspector.url.startswith("http://127.0.0.1:")
     True
-    >>> inspector.stop()
     """
     if episodes is None and episode != 0:
         raise ValueError(f"inspect: episode={episode} is an index into episodes=, which is missing: give episodes=.")
