@@ -30,10 +30,11 @@ MAX_BYTES, SECONDS = 2**24, 30
 MAX_CONNECTIONS = 64
 # The header of each request for answers. A page from elsewhere cannot send it without permission, which none gets.
 TOKEN_HEADER = "X-Undelude-Token"
+POLICY = "Content-Security-Policy"
 HEADERS = {
-    "Content-Security-Policy": (
+    POLICY: (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors {ancestors}"
+        "base-uri 'none'; form-action 'none'"
     ),
     "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -87,7 +88,8 @@ class Server:
         self.token = secrets.token_urlsafe(24)
         self._http = _Http((str(address), port), _Handler, family)
         self._http.service, self._http.token = service, self.token
-        self._http.ancestors = "*" if embedded else "'none'"
+        # Without a word on ancestors, pages of any scheme may frame this one, as those of editors; * means http alone.
+        self._http.ancestors = "" if embedded else "; frame-ancestors 'none'"
         names = {"localhost", "127.0.0.1", "::1", str(address), host.lower()}
         self._http.hosts = names if is_local else None
         self.listens_everywhere = ipaddress.ip_address(str(address)).is_unspecified
@@ -285,7 +287,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.close_connection:
             self.send_header("Connection", "close")
         for name, value in (HEADERS | headers).items():
-            self.send_header(name, value.replace("{ancestors}", self.server.ancestors))
+            self.send_header(name, value + (self.server.ancestors if name == POLICY else ""))
         self.end_headers()
         self.wfile.write(body)
 
