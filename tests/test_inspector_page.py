@@ -22,7 +22,8 @@ from undelude._inspector.host_inspection import HostInspection
 from undelude._inspector.inspection import MARKED, SEE, Inspection
 from undelude._inspector.server import Server
 from undelude._inspector.service import Service
-from undelude._inspector.view import first_history, view
+from undelude._inspector.start import first_history
+from undelude._inspector.view import view
 
 playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect

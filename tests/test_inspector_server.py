@@ -29,8 +29,8 @@ from undelude._inspector import server as server_module
 from undelude._inspector.inspection import DO, SEE, Inspection
 from undelude._inspector.server import FILES, MAX_BYTES, Server, own_address
 from undelude._inspector.service import Service
+from undelude._inspector.start import first_history
 from undelude._inspector.static_page import static_page
-from undelude._inspector.view import first_history
 from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
 from undelude._user_code import UnknownNameError

@@ -12,9 +12,9 @@ import pytest
 import environments
 import undelude as ud
 import undelude.gym as ug
-from undelude._inspector import host_view
+from undelude._inspector import view
+from undelude._inspector.digest import digest_of_world
 from undelude._inspector.host_inspection import HostInspection
-from undelude._inspector.recording import Recordings, check_recordable
 from undelude._inspector.service import Service
 from undelude._inspector.start import begin_with
 
@@ -264,7 +264,7 @@ def other_cue():
 def test_recording_opens_in_its_own_world_alone(in_lamp, recording, options, is_same):
     """The cue and the expert are known by what they say; the number of rounds does not count."""
     other = HostInspection(lamp(**options))
-    assert (other.recordings.digest == in_lamp.recordings.digest) == is_same
+    assert (other.digest == in_lamp.digest) == is_same
     if not is_same:
         with pytest.raises(ValueError, match="another process"):
             other.from_json(in_lamp.to_json(recording))
@@ -281,10 +281,8 @@ class Unseeded(environments.Lamp):
 
 def test_world_that_no_seed_repeats_is_known_without_its_answers():
     """Otherwise its recordings would never open again."""
-    same, again, other = (
-        Recordings(check_recordable(lamp(env=Unseeded, **x)), ROUNDS).digest
-        for x in ({}, {}, {"prior": [0.2, 0.3, 0.5]})
-    )
+    worlds = [lamp(env=Unseeded, **x) for x in ({}, {}, {"prior": [0.2, 0.3, 0.5]})]
+    same, again, other = map(digest_of_world, worlds)
     assert same == again != other
 
 
@@ -312,10 +310,8 @@ def test_page_shows_frames_words_and_what_cannot_be_done(in_lamp, recording):
 
 
 def test_flip_of_a_recording_sends_what_marks_change(in_lamp, recording):
-    before, after = (
-        host_view.view(in_lamp, in_lamp.read(x), task=None)["parties"] for x in (recording, recording.flip(2))
-    )
-    sent = host_view.after_flip(in_lamp, recording.flip(2))["parties"]
+    before, after = (view.view(in_lamp, in_lamp.read(x), task=None)["parties"] for x in (recording, recording.flip(2)))
+    sent = view.after_flip(in_lamp, recording.flip(2))["parties"]
     assert sent.keys() == {"marked", "gru"}
     assert before | sent == after != before
 
@@ -329,7 +325,7 @@ def test_without_a_cue_only_agents_are_shown(agent):
     state = inspection.read(history.flip(0))
     assert {*state.accounts} == {"agent"}
     assert np.isnan(state.divergence("do", "agent").actions).all()
-    about = host_view.describe(inspection, notes={})
+    about = view.describe(inspection, notes={})
     assert [name for name, _ in about["actors"]] == ["agent", "told"]
     assert "no cue=" in about["why_inexact"]
 

@@ -1,20 +1,16 @@
 """`ud.inspect`: the inspector of a process and of agents, from Python or a notebook."""
 
 from html import escape
-from typing import Any, Self
-
-import jax
-import numpy as np
+from typing import Self
 
 from undelude._agents.base import AbstractAgent
 from undelude._agents.host import HostAgent
-from undelude._inspector.history import History, Round
-from undelude._inspector.host_inspection import HostInspection
-from undelude._inspector.inspection import Inspection
+from undelude._inspector.abstract import AbstractInspection
+from undelude._inspector.history import History
 from undelude._inspector.server import Server
 from undelude._inspector.service import Service
 from undelude._inspector.start import begin_with, first_actor, inspection_of
-from undelude._process.episodes import EXPERT, Episodes, one_of
+from undelude._process.episodes import Episodes, one_of
 from undelude._process.host_world import World
 
 # Pixels: the height of the page in a notebook.
@@ -32,7 +28,7 @@ class Inspector:
         url: the link to the page, which holds a token and works on this machine alone.
     """
 
-    def __init__(self, inspection: Inspection | HostInspection, service: Service, *, port: int = 0):
+    def __init__(self, inspection: AbstractInspection, service: Service, *, port: int = 0):
         self.inspection = inspection
         self._server = Server(service, port=port, embedded=True)
         self.url = self._server.url
@@ -117,30 +113,10 @@ def inspect(
     return Inspector(inspection, service, port=port)
 
 
-def history_of(inspection: Inspection | HostInspection, episodes: Episodes, episode: int = 0) -> History:
+def history_of(inspection: AbstractInspection, episodes: Episodes, episode: int = 0) -> History:
     """Return one episode of a rollout as a history.
 
     Raises:
         ValueError: the index is out of range, the episodes have no theta, or they do not fit the process.
     """
-    episodes = one_of(episodes, episode, name=inspection.name, to="inspect")
-    if isinstance(inspection, HostInspection):
-        return inspection.from_json(inspection.to_json(inspection.recordings.history_of(episodes)))
-    A, O = inspection.actions, inspection.observations
-    one: Any = jax.tree.map(np.asarray, episodes)
-    n, symbols = int(one.mask.sum()), inspection.scored(one.observations)
-    labels = [None] * n if one.expert_actions is None else one.expert_actions[:n].tolist()
-    rounds = tuple(
-        Round(
-            A.index(one.actions[t].tolist(), f"actions[{t}]"),
-            "do" if one.intervened[t] else "see",
-            "expert" if one.executor[t] == EXPERT else "agent",
-            O.index(symbols[t].tolist(), f"observations[{t}]"),
-            None if labels[t] is None else A.index(labels[t], f"expert_actions[{t}]"),
-        )
-        for t in range(n)
-    )
-    theta = one.theta[: n + 1].tolist() if np.ndim(one.theta) else one.theta.tolist()
-    opening = None if one.opening is None else O.index(inspection.scored(one.opening).tolist(), "opening")
-    history = History(tuple(np.ravel(theta).tolist()), rounds, opening)
-    return inspection.from_json(inspection.to_json(history) | {"theta": theta})
+    return inspection.history_of(one_of(episodes, episode, name=inspection.name, to="inspect"))
