@@ -226,7 +226,7 @@ def test_recording_returns_from_its_file(in_lamp, recording):
         (lambda x: x["rounds"][1]["observation"].pop("state"), "must have the parts"),
         (lambda x: x["rounds"][1]["observation"].update(cue=7), "0 to 2"),
         (lambda x: x["rounds"][1].pop("reward"), r"rounds\[1\] must have a number as reward"),
-        (lambda x: x["rounds"][1].update(ended=True), "after one that ended"),
+        (lambda x: x["rounds"][1].update(ended=True), "round 2 ends the episode, and rounds 3 to 6 come after it"),
         (lambda x: x.update(process="0" * 16), "another process"),
         (lambda x: x.update(rounds=x["rounds"] * 2), "12 rounds"),
     ],

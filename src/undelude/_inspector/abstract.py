@@ -1,6 +1,7 @@
 """What the inspector asks of a process and of a simulator alike."""
 
 import abc
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -103,16 +104,24 @@ class AbstractInspection(abc.ABC):
             ValueError: the party does not exist.
         """
 
-    @abc.abstractmethod
     def alone(self, history: History) -> dict[str, History]:
         """Return for each party the episode that it would have had: the same theta, rounds and luck, its own actions.
 
         Of a theta that changes, only the first value is the same.
         """
+        start = dataclasses.replace(self.begin(seed=history.seed, theta=history.theta[0]), theta=history.theta[:1])
+        if self.shows_opening:  # It may have been edited; that of a simulator is the seed's.
+            start = dataclasses.replace(start, opening=history.opening)
+        n = history.num_observations
+        return {name: self.play(start, rounds=n, actor=name) for name in self.actors if name != MARKED and n}
 
-    @abc.abstractmethod
     def has_ended(self, history: History) -> bool:
         """Return whether no round can follow: there are `num_rounds`, or the episode was ended."""
+        return history.num_observations >= self.num_rounds or self._end(history) is not None
+
+    @abc.abstractmethod
+    def _end(self, history: History) -> int | None:
+        """Return the number of rounds after which the episode was ended; None if it was not."""
 
     @property
     @abc.abstractmethod
@@ -139,11 +148,20 @@ class AbstractInspection(abc.ABC):
         about |= {"theta_changes": self.theta_changes, "process": self.digest, "task": task}
         history = from_json(data, self.actions, self.observations, **about)
         check_length(history, self.num_rounds)
-        return self._checked(history, data)
+        history = self._with_more(history, data)
+        end = self._end(history)
+        if end is not None and len(history) > end:
+            after = f"round {end + 1} comes" if len(history) == end + 1 else f"rounds {end + 1} to {len(history)} come"
+            raise ValueError(
+                f"round {end} ends the episode, and {after} after it: remove what comes after round {end} first "
+                f'("Rewind here" on the page).'
+            )
+        return history
 
-    @abc.abstractmethod
-    def _checked(self, history: History, data: Mapping[str, Any]) -> History:
-        """Return a history from a file with all that the file says of it; raise `ValueError` if it does not fit."""
+    def _with_more(self, history: History, data: Mapping[str, Any]) -> History:
+        """Return a history from a file with what else the file says of it; raise `ValueError` if that does not fit."""
+        del data
+        return history
 
     @abc.abstractmethod
     def history_of(self, episode: Episodes) -> History:

@@ -268,7 +268,7 @@ class HostInspection(AbstractInspection):
         o = [history.opening, *(r.observation for r in history.rounds)][history.num_observations]
         return self.world, history.theta[0], scenes[-1], belief, jax.tree.map(np.asarray, o)
 
-    def _checked(self, history: History, data: Mapping[str, Any]) -> History:
+    def _with_more(self, history: History, data: Mapping[str, Any]) -> History:
         return paid(history, data["rounds"])
 
     def history_of(self, episode: Episodes) -> History:
@@ -373,19 +373,8 @@ class HostInspection(AbstractInspection):
             return TracedPlayer(agent)
         return HostPlayer(agent, self.world.specs, jax.random.fold_in(key_of(seed), 1))
 
-    def alone(self, history: History) -> dict[str, History]:
-        """Return for each party the episode that it would have had."""
-        n, found = history.num_observations, {}
-        for name in self.actors:
-            if name != MARKED and n:
-                start = self.begin(seed=history.seed, theta=history.theta[0])
-                found[name] = self.play(start, rounds=n, actor=name)
-        return found
-
-    def has_ended(self, history: History) -> bool:
-        """Return whether no round can follow."""
-        m = history.num_observations
-        return m >= self.num_rounds or (m > 0 and history.rounds[m - 1].ended)
+    def _end(self, history: History) -> int | None:
+        return next((t + 1 for t, r in enumerate(history.rounds) if r.ended), None)
 
     def _keep(self, key: Any, make: Callable[[], Any]) -> Any:
         """Return what was made for a key, of which the last ones are kept."""

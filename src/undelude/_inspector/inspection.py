@@ -229,18 +229,6 @@ class Inspection(AbstractInspection):
                 playing.follow(a, o, intervened=done)
         return history
 
-    def alone(self, history: History) -> dict[str, History]:
-        """Return for each party the episode that it would have had; of a theta that changes, the first one is kept."""
-        start = dataclasses.replace(self.begin(seed=history.seed, theta=history.theta[0]), theta=history.theta[:1])
-        if history.opening is not None:
-            start = dataclasses.replace(start, opening=history.opening)
-        n = history.num_observations
-        return {name: self.play(start, rounds=n, actor=name) for name in self.parties if name != MARKED and n}
-
-    def has_ended(self, history: History) -> bool:
-        """Return whether no round can follow: there are `num_rounds`, or the task has ended the episode."""
-        return history.num_observations >= self.num_rounds or self._end(history) is not None
-
     def _end(self, history: History) -> int | None:
         """Return the number of rounds after which the task ends the episode; None if it does not."""
         m = history.num_observations
@@ -268,17 +256,6 @@ class Inspection(AbstractInspection):
 
     def _setting(self, *readers: Reader) -> Setting:
         return Setting(self.process, *self._values, readers, self._part)
-
-    def _checked(self, history: History, data: Mapping[str, Any]) -> History:
-        del data
-        end = self._end(history)
-        if end is not None and len(history) > end:
-            after = f"round {end + 1} comes" if len(history) == end + 1 else f"rounds {end + 1} to {len(history)} come"
-            raise ValueError(
-                f"round {end} ends the episode, and {after} after it: remove what comes after round {end} first "
-                f'("Rewind here" on the page).'
-            )
-        return history
 
     def history_of(self, episode: Episodes) -> History:
         """Return one episode of a rollout."""

@@ -128,10 +128,8 @@ def check_recordable(world: World) -> AbstractHostWorld:
 
 
 def paid(history: History, rows: Sequence[Mapping[str, Any]]) -> History:
-    """Return a recording with the rewards and the end that a file gives it; raise `ValueError` if they do not fit."""
+    """Return a recording with the rewards and the ends that a file gives it; raise `ValueError` if they do not fit."""
     rounds = tuple(_paid(row, r, i) for i, (row, r) in enumerate(zip(rows, history.rounds, strict=True)))
-    if any(r.ended for r in rounds[:-1]):
-        raise ValueError("a round comes after one that ended the episode: remove it.")
     return dataclasses.replace(history, rounds=rounds)
 
 
