@@ -32,9 +32,9 @@ def digest_of(process: InteractionProcess) -> str:
 def digest_of_world(world: AbstractHostWorld) -> str:
     """Return a digest of a simulator: name, specs, prior, contexts, and what its expert and its cue say.
 
-    They are heard in one short episode under the first context and one under the last, played by the expert. If these
-    are others when they are played again, or the expert is a person, they do not count. The number of rounds does not
-    count from three on.
+    They are heard in one short episode under the first context and one under the last, played by the expert. Their
+    answers do not count if a second play gives others, or if the expert is a person. The number of rounds does not
+    count, if there are three or more.
     """
     known: Any = vars(world)
     prior, contexts = jnp.asarray(known["prior"], float), jax.tree.map(_plain, known.get("contexts"))

@@ -21,7 +21,7 @@ CANNOT = {
     "observation": "The simulator's state goes with what it showed, and cannot be changed.",
 }
 NO_SYMBOL = "none"
-# What an outcome is called that is an image alone.
+# The word for an outcome that is an image alone.
 IMAGE = "image"
 NOT_COMPARED = (
     "It predicts the {} before it sees what the action led to; the exact parties know that, so that the two are not "

@@ -21,7 +21,8 @@ class Inspector:
     """A page in the browser on one episode; a notebook shows it in a frame.
 
     Its server runs, with the process and the agents in memory, until `stop()` or the end of Python, since the page may
-    outlive the object. A `with` block stops it at its end.
+    outlive the object. A `with` block stops it at its end. In a notebook, stop it before you run its cell again, which
+    starts another one.
 
     Attributes:
         inspection: gives the answers.
@@ -81,8 +82,7 @@ def inspect(
         port: of the server; any free one by default.
 
     Returns:
-        An `Inspector`: open its `url`, or show it in a notebook. `stop()`, or the end of a `with` block, stops its
-        server; in a notebook, stop it before the cell is run again, which starts another one.
+        An `Inspector`: open its `url`, or show it in a notebook. `stop()`, or the end of a `with` block, ends it.
 
     Raises:
         TypeError: Theta is continuous, the values of a process cannot be shown, or a simulator has neither exact

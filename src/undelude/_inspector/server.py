@@ -215,8 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.FORBIDDEN, "this host or origin may not use the inspector.")
         elif path not in FILES:
             self._refuse(HTTPStatus.NOT_FOUND, "there is no such page.")
-        elif path == "/" and {*query.get("once", ())} & self.server.codes:
-            self.server.codes -= {*query["once"]}
+        elif path == "/" and self._uses_code(query.get("once", [""])[0]):
             self._send(HTTPStatus.SEE_OTHER, b"", "text/html", Location=f"/?token={self.server.token}")
         elif path == "/" and not self._has_token(query.get("token", [""])[0]):
             self._send_file(HTTPStatus.FORBIDDEN, NO_TOKEN)
@@ -266,6 +265,14 @@ class _Handler(BaseHTTPRequestHandler):
         is_known = self.server.hosts is None or host in self.server.hosts
         is_page = self.command == "GET" and urlsplit(self.path).path == "/"
         return is_known and is_own and (is_page or site in ("same-origin", "none"))
+
+    def _uses_code(self, code: str) -> bool:
+        """Return whether a link for once is used now, for the first time."""
+        try:
+            self.server.codes.remove(code)
+        except KeyError:
+            return False
+        return True
 
     def _has_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode(errors="replace"), self.server.token.encode())

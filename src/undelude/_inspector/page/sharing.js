@@ -2,7 +2,7 @@
 import { paintChart, paintStrip, readColours, shownThetas, stripHeight, strips } from "./score.js";
 import { $, page } from "./state.js";
 
-// Most characters of a link: what a browser takes that takes little.
+// Most characters of a link that all browsers take.
 const LONGEST_LINK = 80000;
 
 export function connectSharing(change, attempt) {
