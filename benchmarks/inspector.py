@@ -12,7 +12,8 @@ import jax
 
 import undelude as ud
 from undelude._inspector.inspection import SEE, Inspection
-from undelude._inspector.server import Server, Service
+from undelude._inspector.server import Server
+from undelude._inspector.service import Service
 from undelude._inspector.view import view
 from undelude._versions import versions
 

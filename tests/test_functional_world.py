@@ -15,7 +15,7 @@ from undelude import gym as ug
 from undelude._cli import main
 from undelude._cli.measurements import make_certificate, measurer
 from undelude._cli.train import make_agent
-from undelude._inspector import host_view
+from undelude._inspector import view
 from undelude._inspector.host_inspection import HostInspection
 from undelude._rollout.host import play
 from undelude._runs.config import Config
@@ -190,7 +190,7 @@ def test_inspector_records_a_compiled_world():
     done = np.array([False, True, False])
     belief = inspection.read(history.flip(1)).accounts["marked"].belief
     np.testing.assert_allclose(belief, np.exp(evidence.log_posterior(one, done)), atol=1e-5)
-    about = host_view.describe(inspection, notes={})
+    about = view.describe(inspection, notes={})
     assert [x["text"] for x in about["observations"]] == ["colder", "warmer", "none"]
     assert about["thetas"][0] == f"{HARBOURS[0]:g}"
 

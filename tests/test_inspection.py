@@ -13,11 +13,11 @@ import undelude as ud
 from machines import process_of
 from oracle import enumerate_joint, random_machine
 from undelude._agents.base import with_reading
-from undelude._inspector.examples import examples
 from undelude._inspector.history import History, Round
 from undelude._inspector.inspection import DO, EXACT, MARKED, SEE, TOLD, Inspection
 from undelude._inspector.inspector import history_of as history_of_rollout
-from undelude._inspector.view import ALL, after_flip, compare, describe, first_history, picture, view
+from undelude._inspector.start import first_history
+from undelude._inspector.view import ALL, after_flip, compare, describe, picture, view
 from undelude.tasks.menu import AGAIN, NO, YES
 
 
@@ -512,14 +512,14 @@ def test_others_play_alone_with_the_same_luck(in_bandit, bandit):
 def test_epigraph_is_one_click_away():
     """Told no twice, the deluded reading believes in the cheeseburgers that it has said; the sober one does not."""
     inspection = Inspection(ud.tasks.menu())
-    history = examples(inspection)["The epigraph"]
+    history = inspection.examples()["The epigraph"]
     said = [inspection.actions.labels[r.action] for r in history.rounds]
     assert said == ["Cheeseburgers", "Tacos", "Cheeseburgers", "Tacos", "Cheeseburgers"]
     accounts = inspection.read(history).accounts
     assert accounts[MARKED].acted_belief[-1, 2] == pytest.approx(0.8, abs=0.01)
     assert accounts[DO].acted_belief[-1, 2] == pytest.approx(0.027, abs=0.001)
     assert accounts[MARKED].actions[1].argmax() == history.rounds[0].action, "after the first no"
-    assert examples(Inspection(ud.tasks.menu(num_turns=2))) == {}
+    assert Inspection(ud.tasks.menu(num_turns=2)).examples() == {}
 
 
 def test_policy_that_is_told_the_marks_reads_them(bandit):

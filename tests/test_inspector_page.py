@@ -20,8 +20,10 @@ from processes import dial
 from undelude._inspector.history import History, Round
 from undelude._inspector.host_inspection import HostInspection
 from undelude._inspector.inspection import MARKED, SEE, Inspection
-from undelude._inspector.server import Server, Service
-from undelude._inspector.view import first_history, view
+from undelude._inspector.server import Server
+from undelude._inspector.service import Service
+from undelude._inspector.start import first_history
+from undelude._inspector.view import view
 
 playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect
@@ -461,7 +463,7 @@ def test_episode_is_shared_as_file_link_and_picture(visit, frog_server, tmp_path
     drawn.value.save_as(tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
     page.click("#link")
-    page.wait_for_url("**/#*")
+    page.wait_for_url(re.compile("#."))
     linked = visit(page.url)
     settled(linked, "Sober.")
     other = visit(frog_server.url)
@@ -476,6 +478,67 @@ def test_episode_is_shared_as_file_link_and_picture(visit, frog_server, tmp_path
     damaged = visit(f"{frog_server.url}#nonsense")
     damaged.wait_for_selector("#error:not([hidden])")
     assert "damaged" in damaged.inner_text("#error")
+
+
+@pytest.mark.parametrize("num_bytes", [50_000, 500_000])
+def test_link_of_a_large_episode(visit, frog_server, num_bytes):
+    """It opens, or the page says that a file is better."""
+    page = visit(frog_server.url)
+    page.click("[data-cell=mark]")
+    settled(page, "Sober.")
+    page.evaluate(
+        """async (n) => {
+          const { page } = await import(new URL("state.js", location)), random = new Uint8Array(n);
+          for (let i = 0; i < n; i += 50000) crypto.getRandomValues(random.subarray(i, i + 50000));
+          page.state.episode.other = Array.from(random, (x) => x.toString(16)).join("");
+        }""",
+        num_bytes,
+    )
+    page.click("#link")
+    if num_bytes > 100_000:
+        expect(page.locator("#shared")).to_contain_text("save the episode as a file instead")
+        assert "#" not in page.url
+    else:
+        page.wait_for_url(re.compile("#."))
+        assert len(page.url) > num_bytes
+        settled(visit(page.url), "Sober.")
+
+
+def test_link_without_the_token_is_explained_in_words(browser, frog_server):
+    """A reload and a shared episode keep the token of the link."""
+    context = browser.new_context(viewport=PHONE)
+    try:
+        page = context.new_page()
+        assert page.goto(frog_server.url.split("?")[0]).status == 403
+        expect(page.locator("h1")).to_have_text("This link does not have the token of the inspector.")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.goto(frog_server.link_for_once())
+        page.wait_for_selector("#main:not([hidden])")
+        assert page.url == frog_server.url
+        page.click("[data-cell=mark]")
+        settled(page, "Sober.")
+        page.click("#link")
+        page.wait_for_url(re.compile("#."))
+        page.reload()
+        settled(page, "Sober.")
+    finally:
+        context.close()
+
+
+def test_frame_of_a_notebook_shows_the_page(browser, frog, tmp_path):
+    """From a page of another origin and scheme, as in an editor."""
+    with ud.inspect(frog) as inspector:
+        (tmp_path / "notebook.html").write_text(f"<!DOCTYPE html><title>x</title>{inspector._repr_html_()}")
+        context = browser.new_context()
+        try:
+            page = context.new_page()
+            page.goto((tmp_path / "notebook.html").as_uri())
+            frame = page.frame_locator("iframe")
+            expect(frame.locator("#headline span")).to_have_text("Deluded.")
+            frame.locator("[data-cell=mark]").click()
+            expect(frame.locator("#headline span")).to_have_text("Sober.")
+        finally:
+            context.close()
 
 
 @pytest.mark.parametrize(
@@ -577,7 +640,7 @@ def test_strangers_page_reaches_nothing(browser, frog_server, tmp_path):
         page.goto(f"http://127.0.0.1:{stranger.server_address[1]}/")
         for headers in ("{}", "{'X-Undelude-Token': ''}"):
             answer = page.evaluate(
-                f"""url => fetch(url + "api/describe", {{method: "POST", body: "{{}}", headers: {headers}}})
+                f"""url => fetch(new URL("api/describe", url), {{method: "POST", body: "{{}}", headers: {headers}}})
                 .then((x) => x.text(), () => "refused")""",
                 frog_server.url,
             )

@@ -1,5 +1,6 @@
 """The server of the inspector: who may ask, what is refused, and the command that starts it."""
 
+import contextlib
 import dataclasses
 import http.client
 import ipaddress
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -23,10 +25,12 @@ from undelude._cli import inspect as command
 from undelude._cli import main
 from undelude._cli.errors import UsageError
 from undelude._cli.inspect_options import Inspect
+from undelude._inspector import server as server_module
 from undelude._inspector.inspection import DO, SEE, Inspection
-from undelude._inspector.server import FILES, MAX_BYTES, Server, Service, own_address
+from undelude._inspector.server import FILES, MAX_BYTES, Server, own_address
+from undelude._inspector.service import Service
+from undelude._inspector.start import first_history
 from undelude._inspector.static_page import static_page
-from undelude._inspector.view import first_history
 from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
 from undelude._user_code import UnknownNameError
@@ -59,9 +63,14 @@ def ask(server, method, path, body=None, **headers):
     return answer.status, json.loads(content) if kind == "application/json" else content, answer.headers
 
 
+def paths(server):
+    """Return the paths of all files of the page, of which the first one is the page itself."""
+    return [f"/?token={server.token}", *({*FILES} - {"/"})]
+
+
 def test_page_is_its_own(server):
     """Each file is there, and the browser is told to load nothing from elsewhere."""
-    for path in FILES:
+    for path in paths(server):
         status, content, headers = ask(server, "GET", path)
         assert status == 200
         assert b"://" not in content.replace(b"http://www.w3.org/2000/svg", b"")
@@ -69,7 +78,28 @@ def test_page_is_its_own(server):
         assert "unsafe" not in headers["Content-Security-Policy"]
         assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
     assert ask(server, "GET", "/../server.py")[0] == 404
-    assert sum(len(ask(server, "GET", path)[1]) for path in FILES) < 100_000
+    assert sum(len(ask(server, "GET", path)[1]) for path in paths(server)) < 100_000
+
+
+@pytest.mark.parametrize("path", ["/", "/?token=", "/?token=guess", "/?token=%ff", "/?once=", "/?once=guess"])
+def test_link_without_the_token_says_what_to_do(server, path):
+    """Whoever else is on this machine gets a page in words, and no answer."""
+    status, content, headers = ask(server, "GET", path, X_Undelude_Token=None)
+    assert status == 403
+    assert headers["Content-Type"].startswith("text/html")
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert b"Open the link that <code>undelude inspect</code> printed" in content
+    assert ask(server, "POST", "/api/describe", {}, X_Undelude_Token="")[0] == 403
+
+
+def test_browser_is_started_with_a_link_for_once(server):
+    """Others can see the arguments of a program: the token is not among them, and the link is of no use to them."""
+    link = server.link_for_once()
+    assert server.token not in link
+    path = f"/?{urlsplit(link).query}"
+    status, _, headers = ask(server, "GET", path)
+    assert (status, headers["Location"]) == (303, paths(server)[0])
+    assert ask(server, "GET", path)[0] == 403
 
 
 def test_answers_are_those_of_the_inspection(server, service):
@@ -129,7 +159,7 @@ def test_link_to_another_loopback_address_is_answered(service):
         server.stop()
 
 
-def test_another_host_needs_the_token(service):
+def test_link_to_another_host_names_it_and_has_the_token(service):
     server = Server(service, host="0.0.0.0")
     try:
         named, token = re.fullmatch(r"http://(.+?):\d+/\?token=([\w-]{32})", server.url).groups()
@@ -137,7 +167,7 @@ def test_another_host_needs_the_token(service):
         assert not ipaddress.ip_address(named).is_unspecified
         server.url = server.url.replace(named, "127.0.0.1")
         assert server.token == token
-        assert ask(server, "POST", "/api/describe", {}, X_Undelude_Token="")[0] == 403
+        assert ask(server, "GET", f"/?token={token}")[0] == 200
         assert ask(server, "POST", "/api/describe", {}, X_Undelude_Token=token[:-1])[0] == 403
         assert ask(server, "POST", "/api/describe", {})[0] == 200
     finally:
@@ -178,6 +208,74 @@ def test_senseless_play_is_explained(server, service, change, named):
 def test_request_that_is_too_large_is_not_read(server):
     assert ask(server, "POST", "/api/read", None, Content_Length=str(MAX_BYTES + 1))[0] == 413
     assert ask(server, "POST", "/api/read", None, Content_Length="many")[0] == 413
+
+
+def connected(server, sent=b""):
+    """Return a connection on which some bytes were sent."""
+    parts = urlsplit(server.url)
+    connection = socket.create_connection((parts.hostname, parts.port), timeout=20)
+    connection.sendall(sent)
+    return connection
+
+
+HEAD = "POST /api/describe HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Undelude-Token: {}\r\nContent-Length: 1000\r\n"
+
+
+@pytest.mark.parametrize("begins", ["", "POST /api/de", HEAD, HEAD + "\r\n"], ids=["idle", "line", "headers", "body"])
+def test_request_that_arrives_byte_by_byte_ends_at_its_deadline(server, begins, monkeypatch):
+    """Each byte comes in time, and the whole request would not."""
+    monkeypatch.setattr(server_module, "SECONDS", 0.5)
+    with connected(server, begins.format(server.token).encode()) as connection:
+        connection.settimeout(0.1)
+        for _ in range(100):
+            with contextlib.suppress(TimeoutError):
+                try:
+                    assert connection.recv(99) == b""
+                    break
+                except ConnectionError:
+                    break
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(b" " if begins else b"")
+        else:
+            pytest.fail("the server still waits for the request.")
+
+
+def test_connections_are_bounded(service, monkeypatch):
+    """One more is told so; when another one ends, there is a place."""
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 3)
+    server = Server(service)
+    idle = [connected(server) for _ in range(3)]
+    try:
+        with connected(server) as fourth:
+            assert fourth.recv(12) == b"HTTP/1.1 503"
+        idle.pop().close()
+        for _ in range(100):
+            with contextlib.suppress(http.client.HTTPException, ConnectionError):
+                if ask(server, "POST", "/api/describe", {})[0] == 200:
+                    break
+            time.sleep(0.1)
+        else:
+            pytest.fail("no place became free.")
+    finally:
+        for connection in idle:
+            connection.close()
+        server.stop()
+
+
+def test_promises_of_the_security_page_are_those_of_the_server():
+    page = " ".join((Path(__file__).parents[1] / "SECURITY.md").read_text().split())
+    said = re.search(r"has (\d+) MiB at most, must arrive within (\d+) seconds, .* answers (\d+) connections", page)
+    most, seconds, connections = map(int, said.groups())
+    assert most * 2**20 == server_module.MAX_BYTES
+    assert (seconds, connections) == (server_module.SECONDS, server_module.MAX_CONNECTIONS)
+
+
+def test_inspector_stops_at_the_end_of_its_block(frog):
+    with ud.inspect(frog) as inspector:
+        assert ask(inspector._server, "POST", "/api/describe", {})[0] == 200
+    with pytest.raises(ConnectionRefusedError):
+        connected(inspector._server)
+    inspector.stop()
 
 
 def test_error_of_the_users_code_is_an_answer(service):
@@ -225,7 +323,7 @@ def test_inspect_shows_the_episode_of_a_rollout(bandit):
         assert [a for a, _, _ in about["state"]["rounds"]] == episodes.actions[2].tolist()
         assert {x["mark"] for x in about["state"]["episode"]["rounds"]} == {"see"}
         assert about["state"]["theta"] == [int(episodes.theta[2])]
-        assert "frame-ancestors *" in headers["Content-Security-Policy"]
+        assert "frame-ancestors" not in headers["Content-Security-Policy"]
         assert inspector._server.token
     finally:
         inspector.stop()
@@ -268,7 +366,7 @@ def test_agents_of_two_runs_read_one_episode(bandit, tmp_path, capsys):
         run.save_agent(ud.LSTMAgent(bandit, 4, key=jax.random.key(i)))
     options = Inspect(str(tmp_path / "one"), second=str(tmp_path / "two"), seed=0)
     options.check()
-    subject = command._subject(options)
+    subject = command._subject(options, "undelude inspect")
     service = command._service(options, subject)
     about = service.answer("describe", {})
     texts = {party["key"]: party["text"] for party in about["parties"]}
@@ -303,6 +401,30 @@ def test_episode_from_elsewhere_is_checked(content, named, tmp_path, capsys):
     assert named in capsys.readouterr().err
 
 
+def test_options_that_would_be_ignored_are_refused(bandit, tmp_path, service):
+    file = tmp_path / "episode.json"
+    file.write_text(json.dumps(service.inspection.to_json(service.first, task="frog")))
+    with pytest.raises(UsageError, match="--seed 9 is for an episode that is played"):
+        Inspect(str(file), seed=9).check()
+    with pytest.raises(UsageError, match=r"--task is for an episode, a run, or .* undelude inspect bandit inspects"):
+        Inspect("frog", task="bandit").check()
+    Inspect(str(file), task="frog").check()
+    episodes = ud.rollout(bandit, ud.ExactAgent(bandit), key=jax.random.key(0), num_episodes=1, num_rounds=2)
+    with pytest.raises(ValueError, match=r"seed=77 .* leave out seed="):
+        ud.inspect(bandit, episodes=episodes, seed=77)
+    with pytest.raises(ValueError, match=r"episode=3 .* give episodes="):
+        ud.inspect(bandit, episode=3)
+
+
+def test_remedy_keeps_the_options_that_were_given(tmp_path, capsys):
+    file = tmp_path / "my episode.json"
+    file.write_text('{"format": "undelude-episode-1", "task": "os:getcwd"}')
+    given = [str(file), "--num-rounds", "3", "--host", "0.0.0.0", "--port", "7001", "--no-browser"]
+    assert main(["inspect", *given]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"undelude inspect '{file}' --num-rounds 3 --host 0.0.0.0 --port 7001 --no-browser --task os:getcwd" in said
+
+
 def test_longer_episode_is_not_called_damaged(tmp_path, capsys):
     file = tmp_path / "episode.json"
     file.write_text('{"format": "undelude-episode-1", "task": "frog", "rounds": [0, 0]}')
@@ -322,9 +444,9 @@ def test_command_serves_until_interrupted(tmp_path, service):
     command = [sys.executable, "-c", launch, "inspect", str(file), "--no-browser"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            url = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())[0]
+            url, token = re.search(r"(http://127\.0\.0\.1:\d+/)\?token=([\w-]+)", process.stdout.readline()).groups()
             connection = http.client.HTTPConnection(urlsplit(url).hostname, urlsplit(url).port, timeout=30)
-            connection.request("POST", "/api/describe", b"{}", {"X-Undelude-Token": ""})
+            connection.request("POST", "/api/describe", b"{}", {"X-Undelude-Token": token})
             assert json.loads(connection.getresponse().read())["state"]["episode"] == episode
             connection.close()
             process.send_signal(signal.SIGINT)

@@ -63,7 +63,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_inspector_names_actions_as_the_logs_do_and_says_what_they_determine(folder: Path):
     options = Inspect(str(folder / "mine"))
     options.check()
-    subject = inspect_command._subject(options)
+    subject = inspect_command._subject(options, "undelude inspect")
     about = inspect_command._service(options, subject).answer("describe", {})
     assert [x["text"] for x in about["actions"]] == ["arm 0", "arm 1"]
     assert [x["text"] for x in about["observations"]] == ["outcome 0", "outcome 1"]

@@ -12,9 +12,10 @@ import pytest
 import environments
 import undelude as ud
 import undelude.gym as ug
-from undelude._inspector import host_view
+from undelude._inspector import view
+from undelude._inspector.digest import digest_of_world
 from undelude._inspector.host_inspection import HostInspection
-from undelude._inspector.server import Service
+from undelude._inspector.service import Service
 from undelude._inspector.start import begin_with
 
 ROUNDS, RIGHT, SCALE = 6, 0.8, 0.05
@@ -29,8 +30,8 @@ def keeper(o, wanted):
 
 def lamp(**options):
     cue = ug.WarmerColder(lambda o, wanted: abs(o[0] - wanted), right=RIGHT)
-    given = {"cue": cue, "hide": [1], "expert": keeper, "reward_observed": False, "at_end": "end"} | options
-    return ug.HostWorld(environments.Lamp, num_rounds=ROUNDS, num_envs=2, contexts=WANTED, **given)
+    given = {"cue": cue, "hide": [1], "expert": keeper, "reward_observed": False, "at_end": "end", "contexts": WANTED}
+    return ug.HostWorld(**{"env": environments.Lamp, "num_rounds": ROUNDS, "num_envs": 2, **given, **options})
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +136,33 @@ def test_agent_reads_the_marks(in_lamp, agent, recording):
         m = agent.g_O(r.observation, m)
 
 
+def test_policy_that_is_told_the_marks_reads_each_flip(world, recording):
+    """Also after an earlier reading of the same recording; one that is not told them is not asked again."""
+    calls = {True: 0, False: 0}
+
+    def policy(*, told):
+        def predict(m, a, o, intervened=None):
+            calls[told] += 1
+            done = m if not told or a is None else m + np.asarray(intervened)
+            return ud.Normal(jnp.asarray(0.01 * done[:, None], jnp.float32), jnp.full((len(m), 1), SCALE)), done
+
+        plain = predict if told else lambda m, a, o: predict(m, a, o)
+        return ud.HostAgent(lambda num_episodes: np.zeros(num_episodes), plain, told_marks=told)
+
+    agents = {"told": policy(told=True), "not told": policy(told=False)}
+    agents = {f"{name} policy": agent for name, agent in agents.items()}
+    inspection = HostInspection(world, agents)
+    for marks in ("dddddd", "ssssss", "dsdsds"):
+        marked = recording
+        for t, letter in enumerate(marks):
+            marked = marked.edit(t, mark="do" if letter == "d" else "see")
+        accounts = inspection.read(marked).accounts
+        done = np.cumsum([0, *(letter == "d" for letter in marks)])
+        np.testing.assert_allclose(accounts["told policy"].actions.mean[:, 0], 0.01 * done, atol=1e-6)
+        np.testing.assert_allclose(accounts["not told policy"].actions.mean[:, 0], 0, atol=1e-6)
+    assert calls == {True: 3 * (ROUNDS + 1), False: ROUNDS + 1}
+
+
 def test_evidence_of_each_observation_is_that_of_the_whole_episode(in_lamp, world, recording):
     """The boat returns to places from other sides, with the same cue: the place before counts too."""
     levels, cues = [0.6, 0.3, 0.6, 0.3, 0.3, 0.4], [1, 0, 1, 0, 0, 0]
@@ -198,7 +226,7 @@ def test_recording_returns_from_its_file(in_lamp, recording):
         (lambda x: x["rounds"][1]["observation"].pop("state"), "must have the parts"),
         (lambda x: x["rounds"][1]["observation"].update(cue=7), "0 to 2"),
         (lambda x: x["rounds"][1].pop("reward"), r"rounds\[1\] must have a number as reward"),
-        (lambda x: x["rounds"][1].update(ended=True), "after one that ended"),
+        (lambda x: x["rounds"][1].update(ended=True), "round 2 ends the episode, and rounds 3 to 6 come after it"),
         (lambda x: x.update(process="0" * 16), "another process"),
         (lambda x: x.update(rounds=x["rounds"] * 2), "12 rounds"),
     ],
@@ -208,6 +236,54 @@ def test_damaged_recording_is_refused_by_name(in_lamp, recording, change, named)
     change(data)
     with pytest.raises(ValueError, match=named):
         in_lamp.from_json(data)
+
+
+class Reversed(environments.Lamp):
+    """A lamp that a positive action makes darker."""
+
+    def step(self, action):
+        return super().step(-action)
+
+
+def other_cue():
+    return ug.WarmerColder(lambda o, wanted: abs(o[0] - wanted), right=0.55)
+
+
+@pytest.mark.parametrize(
+    ("options", "is_same"),
+    [
+        ({}, True),
+        ({"num_envs": 1, "num_rounds": 9}, True),
+        ({"cue": other_cue()}, False),
+        ({"expert": lambda o, wanted: (np.clip(wanted - o[:1], -0.1, 0.1), 2 * SCALE)}, False),
+        ({"contexts": [0.1, 0.5, 0.8]}, False),
+        ({"prior": [0.2, 0.3, 0.5]}, False),
+        ({"env": Reversed, "name": "Lamp"}, False),
+    ],
+)
+def test_recording_opens_in_its_own_world_alone(in_lamp, recording, options, is_same):
+    """The cue and the expert are known by what they say; the number of rounds does not count."""
+    other = HostInspection(lamp(**options))
+    assert (other.digest == in_lamp.digest) == is_same
+    if not is_same:
+        with pytest.raises(ValueError, match="another process"):
+            other.from_json(in_lamp.to_json(recording))
+
+
+class Unseeded(environments.Lamp):
+    """A lamp that starts anywhere, whatever the seed."""
+
+    def reset(self, *, seed=None, options=None):
+        _, info = super().reset(seed=seed, options=options)
+        self.row[0] = np.random.default_rng().random()
+        return self.row, info
+
+
+def test_world_that_no_seed_repeats_is_known_without_its_answers():
+    """Otherwise its recordings would never open again."""
+    worlds = [lamp(env=Unseeded, **x) for x in ({}, {}, {"prior": [0.2, 0.3, 0.5]})]
+    same, again, other = map(digest_of_world, worlds)
+    assert same == again != other
 
 
 def test_densities_are_those_of_the_mixtures(in_lamp, recording):
@@ -234,10 +310,8 @@ def test_page_shows_frames_words_and_what_cannot_be_done(in_lamp, recording):
 
 
 def test_flip_of_a_recording_sends_what_marks_change(in_lamp, recording):
-    before, after = (
-        host_view.view(in_lamp, in_lamp.read(x), task=None)["parties"] for x in (recording, recording.flip(2))
-    )
-    sent = host_view.after_flip(in_lamp, recording.flip(2))["parties"]
+    before, after = (view.view(in_lamp, in_lamp.read(x), task=None)["parties"] for x in (recording, recording.flip(2)))
+    sent = view.after_flip(in_lamp, recording.flip(2))["parties"]
     assert sent.keys() == {"marked", "gru"}
     assert before | sent == after != before
 
@@ -251,7 +325,7 @@ def test_without_a_cue_only_agents_are_shown(agent):
     state = inspection.read(history.flip(0))
     assert {*state.accounts} == {"agent"}
     assert np.isnan(state.divergence("do", "agent").actions).all()
-    about = host_view.describe(inspection, notes={})
+    about = view.describe(inspection, notes={})
     assert [name for name, _ in about["actors"]] == ["agent", "told"]
     assert "no cue=" in about["why_inexact"]
 

@@ -12,10 +12,10 @@ from PIL import Image
 import environments
 import undelude as ud
 import undelude.gym as ug
-from undelude._inspector import host_view
+from undelude._inspector import view
 from undelude._inspector.host_inspection import HostInspection
 from undelude._inspector.images import HEAD, pixels_of, png_of
-from undelude._inspector.server import Service
+from undelude._inspector.service import Service
 from undelude._inspector.start import begin_with
 
 
@@ -124,5 +124,5 @@ def test_person_is_asked_by_the_page_and_never_by_the_terminal(in_screen):
     for request in ({"label": True}, {"actor": "told"}):
         with pytest.raises(ValueError, match=r"is a person|no party .told."):
             service.answer("play", {"episode": episode, "rounds": 1, "actor": "agent"} | request)
-    assert host_view.compare(in_screen, in_screen.from_json(episode)).keys() == {"", "agent"}
+    assert view.compare(in_screen, in_screen.from_json(episode)).keys() == {"", "agent"}
     assert person.num_asked == 0

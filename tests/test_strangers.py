@@ -52,11 +52,19 @@ def be_another_user(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 # Code -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [COMMANDS[0], COMMANDS[2]], ids=lambda x: x[0])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["certify", "run", "--num-episodes", "64", "--json"],
+        ["export", "run", "--out", "exported", "--format", "onnx", "--batch-size", "8"],
+        ["inspect", "run", "--num-rounds", "3", "--port", "7001", "--no-browser"],
+    ],
+    ids=lambda x: x[0],
+)
 def test_task_of_a_strangers_run_is_not_called(
     command: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One line names the function and the option that allows it."""
+    """One line names the function, and repeats the command with the option that allows it."""
     (folder / "evil.py").write_text(EVIL)
     run = write_run(folder / "run", "evil:task")
     be_another_user(monkeypatch, folder)

@@ -1,7 +1,6 @@
 """The command `undelude certify`."""
 
 import json as json_format
-import shlex
 import warnings
 from pathlib import Path
 from typing import Any
@@ -29,15 +28,14 @@ from undelude.tasks.registry import make
 
 def run(options: Certify, call: Call) -> ExitCode:
     """Run the command."""
-    del call
-    return _certify_run(options) if options.is_run else _certify_own_agent(options)
+    return _certify_run(options, call) if options.is_run else _certify_own_agent(options)
 
 
-def _certify_run(options: Certify) -> ExitCode:
+def _certify_run(options: Certify, call: Call) -> ExitCode:
     directory = Path(options.agent)
     run = RunDirectory.open(directory)
     run.check_numerics()
-    check_may_call_task(run, options.task, command=f"undelude certify {shlex.quote(str(directory))}")
+    check_may_call_task(run, options.task, command=call.line("certify"))
     # The same devices as in training, to use its compiled programs.
     backend.configure(batch_size=run.config.batch_size)
     interrupts, console = Interrupts(), make_console(stderr=True)

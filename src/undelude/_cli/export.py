@@ -1,6 +1,5 @@
 """The command `undelude export`."""
 
-import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -22,15 +21,13 @@ ROUNDS_TIMED = 2000
 
 def run(options: Export, call: Call) -> ExitCode:
     """Run the command."""
-    del call
     run = RunDirectory.open(options.directory)
     try:
         check_free(options.out, overwrite=options.overwrite, option="--overwrite")
     except FileExistsError as error:
         raise UsageError(str(error)) from error
     run.check_numerics()
-    command = f"undelude export {shlex.join([str(options.directory), '--out', str(options.out)])}"
-    check_may_call_task(run, options.task, command=command)
+    check_may_call_task(run, options.task, command=call.line("export"))
     agent = run.load_agent()
     with working(make_console(stderr=True), "exporting"):
         size = {"num_rounds": options.num_rounds, "batch_size": options.batch_size}

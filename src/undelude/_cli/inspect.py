@@ -20,7 +20,8 @@ from undelude._cli.permission import check_may_call_task
 from undelude._files import plain, read_json
 from undelude._inspector.history import check_format
 from undelude._inspector.inspection import MARKED
-from undelude._inspector.server import MAX_BYTES, MAX_ROUNDS, Server, Service
+from undelude._inspector.server import MAX_BYTES, Server
+from undelude._inspector.service import MAX_ROUNDS, Service
 from undelude._inspector.start import begin_with, first_actor, inspection_of
 from undelude._named_tasks import TASKS, is_fit
 from undelude._runs.directory import RunDirectory
@@ -63,9 +64,8 @@ class _Subject(NamedTuple):
 
 def run(options: Inspect, call: Call) -> ExitCode:
     """Run the command."""
-    del call
     backend.configure()
-    subject = _subject(options)
+    subject = _subject(options, call.line("inspect"))
     with working(make_console(stderr=True), "compiling"):
         answers = _service(options, subject)
     # Compiling leaves many objects that live as long as the server; looking through them would delay answers.
@@ -84,16 +84,16 @@ def run(options: Inspect, call: Call) -> ExitCode:
     sys.stdout.flush()
     if not options.no_browser and _has_screen():
         with contextlib.suppress(webbrowser.Error):
-            webbrowser.open(server.url)
+            webbrowser.open(server.link_for_once())
     with contextlib.suppress(KeyboardInterrupt):
         server.wait()
     server.stop()
     return ExitCode.OK
 
 
-def service(options: Inspect) -> Service:
-    """Return the answers of the page."""
-    return _service(options, _subject(options))
+def service(options: Inspect, line: str = "undelude inspect") -> Service:
+    """Return the answers of the page; `line` is the command line that was given, for messages that add to it."""
+    return _service(options, _subject(options, line))
 
 
 def _has_screen() -> bool:
@@ -158,16 +158,14 @@ def _made(task: str) -> Any:
         ) from error
 
 
-def _subject(options: Inspect) -> _Subject:
+def _subject(options: Inspect, line: str) -> _Subject:
     second = None if options.model is not None else options.second
     runs = [Path(x) for x in (options.target if options.is_run else None, second) if x is not None]
     agents, notes, tasks = {}, {}, []
     for path in runs:
         run = RunDirectory.open(path)
         run.check_numerics()
-        command = f"undelude inspect {shlex.quote(options.target)}"
-        command += f" --second {shlex.quote(options.second)}" if options.second else ""
-        check_may_call_task(run, options.task, command=command)
+        check_may_call_task(run, options.task, command=line)
         name = run.config.agent if run.config.agent not in agents else f"{run.config.agent} 2"
         agents[name] = run.load_agent()
         notes[name] = f"The {run.config.agent} of {path}, teaching {run.config.teaching}."
@@ -175,7 +173,7 @@ def _subject(options: Inspect) -> _Subject:
     if options.is_model:
         return _Subject(options.task or MENU, {}, {})
     if not options.is_run:
-        episode = _episode(options) if options.is_episode else None
+        episode = _episode(options, line) if options.is_episode else None
         tasks.insert(0, options.target if episode is None else episode["task"])
         subject = _Subject(tasks[0], agents, notes, episode)
     else:
@@ -185,7 +183,7 @@ def _subject(options: Inspect) -> _Subject:
     return subject
 
 
-def _episode(options: Inspect) -> dict[str, Any]:
+def _episode(options: Inspect, line: str) -> dict[str, Any]:
     """Return a stored episode, whose task may be called: one with a name, or one that the user has named."""
     episode = read_json(Path(options.target), most=MAX_BYTES, follow=True)
     try:
@@ -194,10 +192,7 @@ def _episode(options: Inspect) -> dict[str, Any]:
         raise UsageError(f"{options.target}: {error}") from error
     task = episode.get("task")
     if task is None and options.task is None:
-        raise UsageError(
-            f"{options.target} does not name its task: name it, as in undelude inspect {shlex.quote(options.target)} "
-            "--task my_tasks:corridor"
-        )
+        raise UsageError(f"{options.target} does not name its task: name it, as in {line} --task my_tasks:corridor")
     task = options.task if task is None else task
     if not isinstance(task, str):
         raise UsageError(f"{options.target} is damaged: task must be a name, not {task!r:.99}.")
@@ -206,6 +201,6 @@ def _episode(options: Inspect) -> dict[str, Any]:
     if task not in TASKS and options.task is None:
         raise UsageError(
             f"{options.target} would have undelude import and call {task}. If you trust that function, name it: "
-            f"undelude inspect {shlex.quote(options.target)} --task {shlex.quote(task)}"
+            f"{line} --task {shlex.quote(task)}"
         )
     return {**episode, "task": task}

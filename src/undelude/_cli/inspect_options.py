@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,8 @@ MENU = "menu"
 class Inspect:
     """Open a page on one episode: a switch at each past action reads it as see or do, and all beliefs follow.
 
-    The server answers this machine alone, unless --host says otherwise, and keeps nothing. Ctrl-C ends it.
+    The server answers this machine alone, unless --host says otherwise, and those alone who have the link, since it
+    holds a token. It keeps nothing. Ctrl-C ends it.
     """
 
     target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN|TASK|FIT|EPISODE|MODEL")] = "bandit"
@@ -37,7 +39,7 @@ class Inspect:
     seed: WholeNumber = None
     """Seed of the first episode; by default, of 32 the one in which see lowers the belief in the truth most."""
     host: str = "127.0.0.1"
-    """Address to listen on. The link to any other than this machine's own has a token, without which nobody gets in."""
+    """Address to listen on; by default one that this machine alone can reach."""
     port: int = 0
     """Port to listen on; any free one by default."""
     no_browser: bool = False
@@ -71,6 +73,16 @@ class Inspect:
             check_task_name(self.target)
         if self.prompt is not None and self.model is None:
             raise UsageError("--prompt is for the folder of a language model: undelude inspect FOLDER --prompt TEXT.")
+        if self.seed is not None and self.is_episode:
+            raise UsageError(
+                f"--seed {self.seed} is for an episode that is played, and {self.target} is one already: leave it out."
+            )
+        has_run = self.is_run or (self.second is not None and self.model is None)
+        if self.task is not None and not (has_run or self.is_model or self.is_episode):
+            raise UsageError(
+                "--task is for an episode, a run, or the folder of a language model. "
+                f"undelude inspect {shlex.quote(self.task)} inspects that task; leave it out to inspect {self.target}."
+            )
         if self.second is not None and self.model is None:
             layout.check_run(Path(self.second))
 

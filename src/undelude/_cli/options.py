@@ -4,6 +4,7 @@ Nothing here needs JAX, so that the help and the errors of the command line appe
 """
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -29,6 +30,10 @@ class Call(NamedTuple):
 
     args: Sequence[str]
     started: float
+
+    def line(self, command: str) -> str:
+        """Return the whole command line, for a message that says what to add to it."""
+        return shlex.join(["undelude", command, *self.args])
 
 
 @dataclasses.dataclass(frozen=True)

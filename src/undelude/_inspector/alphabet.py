@@ -60,6 +60,11 @@ class Alphabet:
         """Return the value of an index, for JSON."""
         return self.values[i].tolist()
 
+    def in_words(self) -> list[dict[str, Any]]:
+        """Return the symbols with their names, for the page."""
+        names = zip(self.labels, self.sentences, strict=True)
+        return [{"label": label, "text": text, "value": self.value(i)} for i, (label, text) in enumerate(names)]
+
 
 def symbols_of(values: Alphabet | Values) -> Any:
     """Return the values of an alphabet for a program; None of real numbers."""

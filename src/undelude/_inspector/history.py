@@ -198,6 +198,15 @@ def from_json(
     return History(tuple(path), rounds, first, seed)
 
 
+def check_length(history: History, num_rounds: int) -> None:
+    """Raise `ValueError` if a history has more rounds than an inspection was made for."""
+    if len(history) > num_rounds:
+        raise ValueError(
+            f"the episode has {len(history)} rounds, and this inspection was made for {num_rounds}: give num_rounds "
+            "(--num-rounds)."
+        )
+
+
 def check_format(data: Mapping[str, Any]) -> None:
     """Raise `ValueError` unless the data say that they are an episode of this format."""
     if data.get("format") != FORMAT:

@@ -14,27 +14,32 @@ from undelude._agents.base import AbstractAgent
 from undelude._agents.host import HostAgent
 from undelude._agents.networks.action_mask import ACTION_MASK
 from undelude._checks import check_count
-from undelude._inspector.given import DO, EXACT, MARKED, SEE, TOLD, check_agents, named_agents, reads_of
-from undelude._inspector.history import History, Round
+from undelude._inspector.abstract import AbstractInspection
+from undelude._inspector.digest import digest_of_world
+from undelude._inspector.given import DO, EXACT, MARKED, SEE, TOLD, check_agents, named_agents, reads_marks, reads_of
+from undelude._inspector.history import History, Round, check_length
 from undelude._inspector.host_reader import HostPlay, predictions, stacked
+from undelude._inspector.host_words import HostWords
 from undelude._inspector.knowledge import Knowledge, evidence_of
 from undelude._inspector.recorded import ExactReading, draw_action, read_along, read_exactly, symbol_probabilities
-from undelude._inspector.recording import Arranged, Recordings, check_recordable
+from undelude._inspector.recording import Arranged, Recordings, check_recordable, paid
 from undelude._inspector.setting import Reader
 from undelude._inspector.stage import Stage
 from undelude._inspector.state import Account, Divergence, State, kl_and_tv
 from undelude._inspector.summary import Summary, densities, log_losses, summarise, unknown_summary
+from undelude._inspector.values import Values
+from undelude._process.episodes import Episodes
 from undelude._process.host_world import World
 from undelude._process.world import RoundKeys, key_of
 from undelude._rollout.players import AbstractPlayer, HostPlayer, TracedPlayer
 from undelude._tree import index
-from undelude._types import Action, Mark
+from undelude._types import Action
 
 # Readings that are kept, of which a flip needs all but those of parties that read the mark.
 KEPT = 64
 
 
-class HostInspection:
+class HostInspection(AbstractInspection):
     """A world that can only be sampled, and the agents that read its recordings.
 
     A simulator cannot be rewound: what it showed is recorded, and a changed mark changes how the recording is read.
@@ -49,7 +54,7 @@ class HostInspection:
         world: the world.
         agents: the given agents by name.
         num_rounds: N.
-        recordings: its recordings as arrays and files.
+        recordings: its recordings as arrays.
         num_actions: A; None if actions are real numbers.
         symbol: the part of an observation that theta changes, such as the cue; None without exact answers.
         why_inexact: why there are no exact answers; None if there are.
@@ -59,6 +64,10 @@ class HostInspection:
             answers nor agents to show.
         ValueError: an agent was made for another process, a name is taken, or the world has fewer rounds than N.
     """
+
+    has_opening, shows_opening, theta_changes, is_slow = True, False, False, True
+    actions: Values
+    observations: Values
 
     def __init__(
         self,
@@ -75,6 +84,9 @@ class HostInspection:
                 f"world with num_rounds={self.num_rounds}."
             )
         self.recordings = Recordings(self.world, self.num_rounds)
+        self.actions, self.observations = self.recordings.actions, self.recordings.observations
+        self.name, self.num_thetas = world.name, self.recordings.num_thetas
+        self.digest = digest_of_world(self.world)
         self.num_actions = self.recordings.num_actions
         self.agents = named_agents(agents)
         traced = {name: x for name, x in self.agents.items() if isinstance(x, AbstractAgent)}
@@ -86,28 +98,12 @@ class HostInspection:
                 f"{world.name} has no exact answers to show: {self.why_inexact} Give an agent, such as that of a run."
             )
         self.knowledge = Knowledge(self.world, self.symbol, self.num_rounds) if self.symbol else None
-        self.stage = Stage(self.world, self.recordings.actions, self.recordings.observations, self.symbol)
+        self.exact = EXACT if self.symbol else ()
+        self.stage = Stage(self.world, self.actions, self.observations, self.symbol)
+        self.words = HostWords(self.world, self.num_thetas, self.num_actions, self.observations, self.symbol)
+        self.action_symbols, self.observation_symbols = self.words.actions(), self.words.outcomes()
+        self.note_on_agents = self.words.note_on_agents
         self._kept: OrderedDict[Any, Any] = OrderedDict()
-
-    @property
-    def name(self) -> str:
-        """The name of the world."""
-        return self.world.name
-
-    @property
-    def num_thetas(self) -> int:
-        """K."""
-        return self.recordings.num_thetas
-
-    @property
-    def exact(self) -> tuple[str, ...]:
-        """The exact parties that exist."""
-        return EXACT if self.symbol else ()
-
-    @property
-    def parties(self) -> tuple[str, ...]:
-        """The names of all parties."""
-        return (*self.exact, *self.agents)
 
     @property
     def actors(self) -> tuple[str, ...]:
@@ -115,10 +111,15 @@ class HostInspection:
         told = () if self.world.expert_is_person else (TOLD,)
         return self.parties if self.symbol else (*self.agents, *told)
 
+    @property
+    def first_rounds(self) -> tuple[int, bool]:
+        """All rounds; none yet if a person is to teach."""
+        return 0 if self.world.expert_is_person else self.num_rounds, True
+
     def _exact_part(self) -> tuple[str | None, str | None]:
         """Return the part of an observation that theta changes, or why it is not known."""
         _, opening = self.world.begin(jax.random.fold_in(key_of(0), 0)[None], None)
-        o = self.recordings.observations.of(index(opening, 0))
+        o = self.observations.of(index(opening, 0))
         evidence = evidence_of(self.world, [(o, o)], np.zeros(1, bool))
         if isinstance(evidence, str):
             return None, evidence
@@ -129,11 +130,7 @@ class HostInspection:
     # Reading --------------------------------------------------------------------------------------------------------
 
     def read(self, history: History, parties: Collection[str] | None = None) -> State:
-        """Return what the parties, by default all, believe and predict at each point of a recording.
-
-        Raises:
-            ValueError: the recording is longer than `num_rounds`, or a `ud.HostAgent` returned what it should not.
-        """
+        """Return what the parties, by default all, believe and predict at each point of a recording."""
         x, m = self.recordings.arrange(history), history.num_observations
         answers = self._answers(x)
         accounts = {
@@ -187,14 +184,13 @@ class HostInspection:
 
     def _predictions(self, x: Arranged, name: str) -> tuple[Any, Any]:
         """Return what an agent predicts: of actions and of observations, arrays with a leading axis."""
-        agent, by_agent = self.agents[name], bytes(np.asarray(x.recorded.by_agent))
+        agent = self.agents[name]
+        marks = bytes(np.asarray(x.recorded.intervened if reads_marks(agent) else x.recorded.by_agent))
         if isinstance(agent, HostAgent):
-            return self._keep(
-                (name, x.seen, by_agent, x.history.seed), lambda: self._host_predictions(x.history, agent)
-            )
-        reader = self.readers[name]
-        marks = bytes(np.asarray(x.recorded.intervened)) if reader.reads == "marked" else by_agent
-        return self._keep((name, x.seen, marks), lambda: read_along(reader, x.recorded))
+            # Of rounds that it executed itself, its `act` is called too.
+            key = (name, x.seen, marks, bytes(np.asarray(x.recorded.by_agent)), x.history.seed)
+            return self._keep(key, lambda: self._host_predictions(x.history, agent))
+        return self._keep((name, x.seen, marks), lambda: read_along(self.readers[name], x.recorded))
 
     def _host_predictions(self, history: History, agent: HostAgent) -> tuple[Any, Any]:
         rounds = [(r.action, r.observation, r.by == "agent", r.mark == "do") for r in history.rounds]
@@ -210,7 +206,7 @@ class HostInspection:
     def _summary(self, x: Arranged, name: str, answers: tuple[Any, ...]) -> Summary:
         actions = self._action_distributions(x, name)
         if actions is None:
-            return unknown_summary(self.num_rounds + 1, self.num_actions, self.recordings.actions.size)
+            return unknown_summary(self.num_rounds + 1, self.num_actions, self.actions.size)
         key = ("summary", *(id(y) for y in (actions, *answers)))
 
         # The distributions are part of what is kept, so that no other object has their identities.
@@ -234,11 +230,7 @@ class HostInspection:
         return None if found is None else found[: len(x.history)].astype(float)
 
     def densities(self, history: History, t: int, *, outcome: bool = False) -> dict[str, Any]:
-        """Return the density of each number of the action of round `t`, by party, and the grids, `[D, G]`.
-
-        Empty if actions are symbols. The grids hold the densities of exact do and see, if there are any, and the means
-        of the others.
-        """
+        """Return the density of each number of the action of round `t`, by party; of an outcome, none."""
         if self.num_actions is not None or outcome:
             return {"grid": [], "parties": {}}
         x = self.recordings.arrange(history)
@@ -249,7 +241,7 @@ class HostInspection:
                 known[name] = distributions, self._summary(x, name, answers).shown(t + 1)
         taken = history.rounds[t].action if t < len(history) else None
         wide = self.exact if answers else tuple(known)
-        return densities(known, t, wide=wide, taken=taken, box=self.recordings.actions.box)
+        return densities(known, t, wide=wide, taken=taken, box=self.actions.box)
 
     def scenes(self, history: History) -> Sequence[Any] | None:
         """Return what `world.draw` needs before the first action and after each; None if the world draws nothing.
@@ -262,28 +254,51 @@ class HostInspection:
         m = history.num_observations
         return self.stage.scenes(history, self.recordings.episode(history.truncate(m)))[: m + 1]
 
-    def to_json(self, history: History, *, task: str | None = None) -> dict[str, Any]:
-        """Return a recording for a file; see `Recordings.to_json`."""
-        return self.recordings.to_json(history, task=task)
+    def scene(self, history: History) -> tuple[Any, ...] | None:
+        """Return the world, and the arguments of its `draw` with the belief as marked; None if it draws nothing."""
+        scenes = self.scenes(history)
+        if scenes is None:
+            return None
+        belief: Sequence[tuple[int, float]] = []
+        if self.symbol:
+            account = self.read(history).accounts[MARKED]
+            row = account.acted_belief if len(history) > history.num_observations else account.belief
+            assert row is not None
+            belief = list(enumerate(map(float, row[-1])))
+        o = [history.opening, *(r.observation for r in history.rounds)][history.num_observations]
+        return self.world, history.theta[0], scenes[-1], belief, jax.tree.map(np.asarray, o)
 
-    def from_json(self, data: Mapping[str, Any], *, task: str | None = None) -> History:
-        """Check a stored recording; see `Recordings.from_json`."""
-        return self.recordings.from_json(data, task=task)
+    def _with_more(self, history: History, data: Mapping[str, Any]) -> History:
+        return paid(history, data["rounds"])
+
+    def history_of(self, episode: Episodes) -> History:
+        """Return one episode of a rollout, checked as a file is."""
+        return self.from_json(self.to_json(self.recordings.history_of(episode)))
+
+    def about(self) -> dict[str, Any]:
+        """Return the words of the simulator, and why there are no exact answers."""
+        return self.words.about() | {"why_inexact": self.why_inexact}
+
+    def outcome(self, o: Any) -> int | str:
+        """Return the symbol of an observation, or else the observation in a few words."""
+        return self.words.outcome(o)
+
+    def seen(self, history: History) -> list[str]:
+        """Return in words what else the agent saw."""
+        shown = [history.opening, *(r.observation for r in history.rounds if r.observation is not None)]
+        return [self.words.rest(o) for o in shown]
 
     # Playing --------------------------------------------------------------------------------------------------------
 
     def begin(self, *, seed: int = 0, theta: int | None = None) -> History:
-        """Return an empty recording: theta from the prior unless it is given, and the opening.
-
-        With the same seed, `play` makes episode 0 of `ud.rollout(world, agent, key=jax.random.key(seed))`.
-        """
+        """Return an empty recording."""
         drawn, opening = self.stage.begin(seed, theta)
         return History((drawn,), (), opening, seed)
 
     def play(
         self, history: History, *, rounds: int = 1, actor: str = MARKED, observe: bool = True, label: bool = False
     ) -> History:
-        """Let the episode go on, as `Inspection.play` does: the simulator first plays the recorded actions again.
+        """Let the episode go on: the simulator first plays the recorded actions again.
 
         Raises:
             ValueError: the party does not exist, the environment fails, it shows something else than recorded, or the
@@ -295,7 +310,7 @@ class HostInspection:
             self.check_party(actor)
         if self.has_ended(history):
             return history
-        self.recordings.check_length(history)
+        check_length(history, self.num_rounds)
         self.stage.go_to(history)
         if len(history) > history.num_observations:
             history = self._answered(history)
@@ -305,7 +320,7 @@ class HostInspection:
                 break
             t = len(history)
             asked = self.stage.consult(t) if label or actor == TOLD else None
-            action = asked if actor == TOLD or choose is None else self.recordings.actions.of(choose(history))
+            action = asked if actor == TOLD or choose is None else self.actions.of(choose(history))
             by = "expert" if actor == TOLD else "agent"
             new = Round(action, self.own_mark(actor), by, None, asked if label else None)
             history = dataclasses.replace(history, rounds=(*history.rounds, new))
@@ -358,30 +373,8 @@ class HostInspection:
             return TracedPlayer(agent)
         return HostPlayer(agent, self.world.specs, jax.random.fold_in(key_of(seed), 1))
 
-    def alone(self, history: History) -> dict[str, History]:
-        """Return for each party the episode that it would have had: the same theta, rounds and luck."""
-        n, found = history.num_observations, {}
-        for name in self.actors:
-            if name != MARKED and n:
-                start = self.begin(seed=history.seed, theta=history.theta[0])
-                found[name] = self.play(start, rounds=n, actor=name)
-        return found
-
-    def has_ended(self, history: History) -> bool:
-        """Return whether no round can follow."""
-        m = history.num_observations
-        return m >= self.num_rounds or (m > 0 and history.rounds[m - 1].ended)
-
-    def own_mark(self, party: str) -> Mark:
-        """Return the mark of the actions that a party executes."""
-        if party in self.agents:
-            return self.agents[party].own_actions
-        return "see" if party in (SEE, TOLD) else "do"
-
-    def check_party(self, name: str) -> None:
-        """Raise `ValueError` if nobody of that name can act."""
-        if name not in self.actors:
-            raise ValueError(f"there is no party {name!r:.99}; there are {', '.join(self.actors)}.")
+    def _end(self, history: History) -> int | None:
+        return next((t + 1 for t, r in enumerate(history.rounds) if r.ended), None)
 
     def _keep(self, key: Any, make: Callable[[], Any]) -> Any:
         """Return what was made for a key, of which the last ones are kept."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,11 @@ from undelude._agents.base import AbstractAgent
 from undelude._agents.exact import ExactAgent
 from undelude._agents.host import HostAgent
 from undelude._checks import check_count
+from undelude._inspector.abstract import AbstractInspection
 from undelude._inspector.accounts import accounts_of, in_numbers
 from undelude._inspector.alphabet import Alphabet, alphabets, scored_part, symbols_of
 from undelude._inspector.digest import digest_of
+from undelude._inspector.examples import examples_of
 from undelude._inspector.given import (
     DO,
     EXACT,
@@ -26,34 +28,30 @@ from undelude._inspector.given import (
     named_agents,
     reads_of,
 )
-from undelude._inspector.history import History, Round, from_json, to_json
+from undelude._inspector.history import History, Round, check_length
 from undelude._inspector.host_reader import HostReader
 from undelude._inspector.readings import Reading, implied_beliefs, offered_actions, read_all
 from undelude._inspector.setting import Reader, Setting, Symbols
 from undelude._inspector.state import State
 from undelude._inspector.summary import densities
-from undelude._inspector.values import stacked
+from undelude._inspector.values import Values, stacked
 from undelude._inspector.worlds import begin, play_on, scenes
+from undelude._process.episodes import EXPERT, Episodes
 from undelude._process.process import InteractionProcess, check_process
+from undelude._process.task import AbstractTask
 from undelude._process.world import key_of
 from undelude._rollout.checks import check_theta
 from undelude._tree import Bound, index
-from undelude._types import Belief, Mark, Memory, Observation, Theta
+from undelude._types import Observation
+from undelude.tasks.tables import TableTask
 
+# Drawings that show hardly more than the belief, which the page shows anyway.
+DRAW_BELIEF = (AbstractTask.draw, TableTask.draw)
 # Shape and type of a mark.
 MARK = jax.ShapeDtypeStruct((), bool)
 
 
-class Scene(NamedTuple):
-    """The true theta, the task's memory, the belief as marked, and the last observation or None."""
-
-    theta: Theta
-    w: Memory
-    belief: Belief
-    o: Observation | None
-
-
-class Inspection:
+class Inspection(AbstractInspection):
     """A process and the agents that read its episodes: the answers of the inspector, without a browser.
 
     The parties are three exact agents, the expert that is told theta (`"told"`), and the given agents. They read past
@@ -75,12 +73,14 @@ class Inspection:
         num_rounds: N.
         actions, observations: their alphabets, of which a history holds indices; or the values of real numbers.
         words: of the process.
-        digest: of the process; saved episodes hold it.
 
     Raises:
         TypeError: Theta is continuous, the process can only be sampled, or its values are of another kind.
         ValueError: an agent was made for another process, or a name is taken.
     """
+
+    actions: Alphabet | Values
+    observations: Alphabet | Values
 
     def __init__(
         self,
@@ -112,39 +112,27 @@ class Inspection:
         self._implied = Bound(implied_beliefs, alone) if are_symbols else None
         self._offered = Bound(offered_actions, alone) if are_symbols else None
         self._play: dict[str, Bound] = {}
-        self.digest = digest_of(process)
+        self.name, self.num_thetas, self.digest = process.name, process.num_thetas, digest_of(process)
+        self.has_opening = self.shows_opening = process.opening
+        self.theta_changes, self.is_slow = process.theta_changes, bool(self.hosts)
+        self.action_symbols, self.observation_symbols = (
+            x.in_words() if isinstance(x, Alphabet) else [] for x in (self.actions, self.observations)
+        )
 
     @property
-    def name(self) -> str:
-        """The name of the process."""
-        return self.process.name
-
-    @property
-    def num_thetas(self) -> int:
-        """K."""
-        return self.process.num_thetas
-
-    @property
-    def parties(self) -> tuple[str, ...]:
-        """The names of all parties."""
-        return (*EXACT, *self.agents)
+    def first_rounds(self) -> tuple[int, bool]:
+        """All rounds; of a process of at most two, the first action, before its outcome."""
+        return (self.num_rounds, True) if self.num_rounds > 2 else (1, False)
 
     def begin(self, *, seed: int = 0, theta: int | None = None) -> History:
-        """Return an empty history: theta from the prior unless it is given, and the opening.
-
-        With the same seed, `play` makes episode 0 of `ud.rollout(process, agent, key=jax.random.key(seed))`.
-        """
+        """Return an empty history."""
         if theta is not None:
             check_theta(self.process, theta)
         first, opening = self._begin(key_of(seed), jnp.asarray(-1 if theta is None else theta, jnp.int32))
         return History((int(first),), (), self.observations.of(opening) if self.process.opening else None, seed)
 
     def read(self, history: History, parties: Collection[str] | None = None) -> State:
-        """Return what the parties, by default all, believe and predict at each point of a history.
-
-        Raises:
-            ValueError: the history is longer than `num_rounds`, or a `ud.HostAgent` returned what it should not.
-        """
+        """Return what the parties, by default all, believe and predict at each point of a history."""
         symbols, m = self._symbols(history), history.num_observations
         readings = self._readings(history, symbols, parties)
         rewards = np.asarray(self._scenes(symbols).rewards, float)[:m]
@@ -172,11 +160,7 @@ class Inspection:
         return {name: found[name] for name in self.parties if name in found}
 
     def densities(self, history: History, t: int, *, outcome: bool = False) -> dict[str, Any]:
-        """Return the density of each number of the action of round `t`, or of its outcome, by party.
-
-        Empty if these are symbols. The grids, `[D, G]`, hold the densities of exact do and see, and the means of the
-        others.
-        """
+        """Return the density of each number of the action of round `t`, or of its outcome, by party."""
         values = self.observations if outcome else self.actions
         if isinstance(values, Alphabet):
             return {"grid": [], "parties": {}}
@@ -196,22 +180,7 @@ class Inspection:
         observe: bool = True,
         label: bool = False,
     ) -> History:
-        """Let the episode go on: a party acts, and Nature answers under the true theta.
-
-        A round that lacks its observation gets it first. New actions of the expert are marked see, those of another
-        party as it reads its own. The random numbers depend on the seed and the round alone: after a rewind, the same
-        luck returns.
-
-        Args:
-            history: the history so far.
-            rounds: number of rounds to add; fewer if the episode ends. With 0, only an open round is completed.
-            actor: the name of a party; `"told"` is the expert.
-            observe: whether the last new round gets its observation.
-            label: whether to ask the expert what it would have done (a counterfactual label).
-
-        Raises:
-            ValueError: the party does not exist.
-        """
+        """Let the episode go on: a party acts, and Nature answers under the true theta."""
         self.check_party(actor)
         if self.has_ended(history):
             return history
@@ -260,21 +229,6 @@ class Inspection:
                 playing.follow(a, o, intervened=done)
         return history
 
-    def alone(self, history: History) -> dict[str, History]:
-        """Return for each party the episode that it would have had: the same theta, rounds and luck, its own actions.
-
-        Of a theta that changes, only the first value is the same.
-        """
-        start = dataclasses.replace(self.begin(seed=history.seed, theta=history.theta[0]), theta=history.theta[:1])
-        if history.opening is not None:
-            start = dataclasses.replace(start, opening=history.opening)
-        n = history.num_observations
-        return {name: self.play(start, rounds=n, actor=name) for name in self.parties if name != MARKED and n}
-
-    def has_ended(self, history: History) -> bool:
-        """Return whether no round can follow: there are `num_rounds`, or the task has ended the episode."""
-        return history.num_observations >= self.num_rounds or self._end(history) is not None
-
     def _end(self, history: History) -> int | None:
         """Return the number of rounds after which the task ends the episode; None if it does not."""
         m = history.num_observations
@@ -284,12 +238,8 @@ class Inspection:
         over = np.flatnonzero(np.asarray(ends)[:m])
         return int(over[0]) + 1 if len(over) else None
 
-    def scene(self, history: History) -> Scene:
-        """Return the world after the last symbol of a history, as its task draws it.
-
-        Raises:
-            ValueError: the history is longer than `num_rounds`.
-        """
+    def scene(self, history: History) -> tuple[Any, ...]:
+        """Return the task, and the arguments of its `draw` with the belief as marked."""
         found = jax.tree.map(np.asarray, self._scenes(self._symbols(history)))
         n, m = len(history), history.num_observations
         account = self.read(history).accounts[MARKED]
@@ -298,77 +248,57 @@ class Inspection:
         theta, thetas = jax.tree.map(np.asarray, (self.process.theta_value(history.theta[-1]), self.process.thetas))
         w = index(found.w, 0) if n == 0 else index(found.acted_w, n - 1)
         o = None if m == 0 or n > m else index(found.observations, m - 1)
-        return Scene(theta, w, [(index(thetas, k), float(p)) for k, p in enumerate(belief[-1])], o)
+        return self.process.task, theta, w, [(index(thetas, k), float(p)) for k, p in enumerate(belief[-1])], o
 
-    def scored(self, observations: Observation) -> Any:
+    def _scored(self, observations: Observation) -> Any:
         """Return the symbols of observations, without their given parts."""
         return observations if self._part is None else jax.tree.leaves(observations)[self._part]
 
     def _setting(self, *readers: Reader) -> Setting:
         return Setting(self.process, *self._values, readers, self._part)
 
-    def own_mark(self, party: str) -> Mark:
-        """Return the mark of the actions that a party executes."""
-        if party == TOLD:
-            return "see"
-        return self.agents[party].own_actions if party in self.agents else self.readers[party].agent.own_actions
-
-    def check_party(self, name: str) -> None:
-        """Raise `ValueError` if there is no party of that name."""
-        if name not in self.parties:
-            raise ValueError(f"there is no party {name!r:.99}; there are {', '.join(self.parties)}.")
-
-    def to_json(self, history: History, *, task: str | None = None) -> dict[str, Any]:
-        """Return a history for a file; `task` is the name under which the task can be made again, if it has one."""
-        return to_json(
-            history,
-            self.actions,
-            self.observations,
-            task=task,
-            process=self.digest,
-            theta_changes=self.process.theta_changes,
-        )
-
-    def from_json(self, data: Mapping[str, Any], *, task: str | None = None) -> History:
-        """Check a stored history.
-
-        Args:
-            data: as `to_json` returns it.
-            task: the name of the task that is inspected, if it has one; a history of another task is refused.
-
-        Raises:
-            ValueError: it is of another task or process, does not fit, goes on after its end, or is longer than
-                `num_rounds`; the message names the entry.
-        """
-        history = from_json(
-            data,
-            self.actions,
-            self.observations,
-            task=task,
-            process=self.digest,
-            num_thetas=self.process.num_thetas,
-            has_opening=self.process.opening,
-            theta_changes=self.process.theta_changes,
-        )
-        self._check_length(history)
-        end = self._end(history)
-        if end is not None and len(history) > end:
-            after = f"round {end + 1} comes" if len(history) == end + 1 else f"rounds {end + 1} to {len(history)} come"
-            raise ValueError(
-                f"round {end} ends the episode, and {after} after it: remove what comes after round {end} first "
-                f'("Rewind here" on the page).'
+    def history_of(self, episode: Episodes) -> History:
+        """Return one episode of a rollout."""
+        A, O = self.actions, self.observations
+        one: Any = jax.tree.map(np.asarray, episode)
+        n, symbols = int(one.mask.sum()), self._scored(one.observations)
+        labels = [None] * n if one.expert_actions is None else one.expert_actions[:n].tolist()
+        rounds = tuple(
+            Round(
+                A.index(one.actions[t].tolist(), f"actions[{t}]"),
+                "do" if one.intervened[t] else "see",
+                "expert" if one.executor[t] == EXPERT else "agent",
+                O.index(symbols[t].tolist(), f"observations[{t}]"),
+                None if labels[t] is None else A.index(labels[t], f"expert_actions[{t}]"),
             )
-        return history
+            for t in range(n)
+        )
+        theta = one.theta[: n + 1].tolist() if np.ndim(one.theta) else one.theta.tolist()
+        opening = None if one.opening is None else O.index(self._scored(one.opening).tolist(), "opening")
+        history = History(tuple(np.ravel(theta).tolist()), rounds, opening)
+        return self.from_json(self.to_json(history) | {"theta": theta})
 
-    def _check_length(self, history: History) -> None:
-        if len(history) > self.num_rounds:
-            raise ValueError(
-                f"the history has {len(history)} rounds, and this inspection was made for {self.num_rounds}: "
-                "give num_rounds (--num-rounds)."
-            )
+    def about(self) -> dict[str, Any]:
+        """Return the thetas, and the words of the process."""
+        words, K = self.words, self.num_thetas
+        return {
+            "thetas": [words.label(k) for k in range(K)],
+            "theta_names": [words.theta(k) for k in range(K)],
+            "words": {name: getattr(words, name) for name in ("plural", "theta_is", "acts", "role")},
+            "question": words.outcomes.question.strip() or "What happens?",
+            "drawing": type(self.process.task).draw not in DRAW_BELIEF,
+        }
+
+    def outcome(self, o: Any) -> Any:
+        """Return the observation itself."""
+        return o
+
+    def examples(self) -> dict[str, History]:
+        """Return histories of the paper, by name; none for most processes."""
+        return examples_of(self.process, self.actions, self.num_rounds)
 
     def _symbols(self, history: History) -> Symbols:
-        self._check_length(history)
+        check_length(history, self.num_rounds)
         N, rounds = self.num_rounds, history.rounds
 
         def padded(values: Sequence[Any], like: Any) -> Any:

@@ -1,19 +1,16 @@
 """`ud.inspect`: the inspector of a process and of agents, from Python or a notebook."""
 
 from html import escape
-from typing import Any
-
-import jax
-import numpy as np
+from typing import Self
 
 from undelude._agents.base import AbstractAgent
 from undelude._agents.host import HostAgent
-from undelude._inspector.history import History, Round
-from undelude._inspector.host_inspection import HostInspection
-from undelude._inspector.inspection import Inspection
-from undelude._inspector.server import Server, Service
+from undelude._inspector.abstract import AbstractInspection
+from undelude._inspector.history import History
+from undelude._inspector.server import Server
+from undelude._inspector.service import Service
 from undelude._inspector.start import begin_with, first_actor, inspection_of
-from undelude._process.episodes import EXPERT, Episodes, one_of
+from undelude._process.episodes import Episodes, one_of
 from undelude._process.host_world import World
 
 # Pixels: the height of the page in a notebook.
@@ -23,19 +20,29 @@ HEIGHT = 900
 class Inspector:
     """A page in the browser on one episode; a notebook shows it in a frame.
 
+    Its server runs, with the process and the agents in memory, until `stop()` or the end of Python, since the page may
+    outlive the object. A `with` block stops it at its end. In a notebook, stop it before you run its cell again, which
+    starts another one.
+
     Attributes:
         inspection: gives the answers.
-        url: the link to the page, which only this machine can open.
+        url: the link to the page, which holds a token and works on this machine alone.
     """
 
-    def __init__(self, inspection: Inspection | HostInspection, service: Service, *, port: int = 0):
+    def __init__(self, inspection: AbstractInspection, service: Service, *, port: int = 0):
         self.inspection = inspection
-        self._server = Server(service, port=port, token=True, embedded=True)
+        self._server = Server(service, port=port, embedded=True)
         self.url = self._server.url
 
     def stop(self) -> None:
-        """Stop the server of the page."""
+        """Stop the server of the page; a second time, do nothing."""
         self._server.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
 
     def __repr__(self) -> str:
         return f"Inspector({self.url})"
@@ -75,19 +82,25 @@ def inspect(
         port: of the server; any free one by default.
 
     Returns:
-        An `Inspector`: open its `url`, or show it in a notebook. `stop()` ends it.
+        An `Inspector`: open its `url`, or show it in a notebook. `stop()`, or the end of a `with` block, ends it.
 
     Raises:
         TypeError: Theta is continuous, the values of a process cannot be shown, or a simulator has neither exact
             answers nor an agent.
-        ValueError: an agent was made for another process, or the episodes do not fit the process or have no theta.
+        ValueError: an agent was made for another process, the episodes do not fit the process or have no theta, or an
+            argument would be ignored: `seed` with `episodes`, or `episode` without.
 
     >>> import undelude as ud
-    >>> inspector = ud.inspect(ud.tasks.prize_or_frog())
-    >>> inspector.url.startswith("http://127.0.0.1:")
+    >>> with ud.inspect(ud.tasks.prize_or_frog()) as inspector:
+    ...     inspector.url.startswith("http://127.0.0.1:")
     True
-    >>> inspector.stop()
     """
+    if episodes is None and episode != 0:
+        raise ValueError(f"inspect: episode={episode} is an index into episodes=, which is missing: give episodes=.")
+    if episodes is not None and seed is not None:
+        raise ValueError(
+            f"inspect: seed={seed} is of an episode that is played, and episodes= has one: leave out seed=."
+        )
     if episodes is not None:
         num_rounds = max(process.num_rounds, episodes.num_rounds) if num_rounds is None else num_rounds
     inspection = inspection_of(process, agents, num_rounds=num_rounds)
@@ -100,30 +113,10 @@ def inspect(
     return Inspector(inspection, service, port=port)
 
 
-def history_of(inspection: Inspection | HostInspection, episodes: Episodes, episode: int = 0) -> History:
+def history_of(inspection: AbstractInspection, episodes: Episodes, episode: int = 0) -> History:
     """Return one episode of a rollout as a history.
 
     Raises:
         ValueError: the index is out of range, the episodes have no theta, or they do not fit the process.
     """
-    episodes = one_of(episodes, episode, name=inspection.name, to="inspect")
-    if isinstance(inspection, HostInspection):
-        return inspection.from_json(inspection.to_json(inspection.recordings.history_of(episodes)))
-    A, O = inspection.actions, inspection.observations
-    one: Any = jax.tree.map(np.asarray, episodes)
-    n, symbols = int(one.mask.sum()), inspection.scored(one.observations)
-    labels = [None] * n if one.expert_actions is None else one.expert_actions[:n].tolist()
-    rounds = tuple(
-        Round(
-            A.index(one.actions[t].tolist(), f"actions[{t}]"),
-            "do" if one.intervened[t] else "see",
-            "expert" if one.executor[t] == EXPERT else "agent",
-            O.index(symbols[t].tolist(), f"observations[{t}]"),
-            None if labels[t] is None else A.index(labels[t], f"expert_actions[{t}]"),
-        )
-        for t in range(n)
-    )
-    theta = one.theta[: n + 1].tolist() if np.ndim(one.theta) else one.theta.tolist()
-    opening = None if one.opening is None else O.index(inspection.scored(one.opening).tolist(), "opening")
-    history = History(tuple(np.ravel(theta).tolist()), rounds, opening)
-    return inspection.from_json(inspection.to_json(history) | {"theta": theta})
+    return inspection.history_of(one_of(episodes, episode, name=inspection.name, to="inspect"))

@@ -1,7 +1,6 @@
 """Recordings of a simulator: as histories, as arrays and as files."""
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from undelude._distributions import Reals, Symbols
-from undelude._inspector.digest import DIGITS
-from undelude._inspector.history import History, Round, from_json, to_json
+from undelude._inspector.history import History, Round, check_length
 from undelude._inspector.images import image_parts
 from undelude._inspector.recorded import Recorded
 from undelude._inspector.values import MAX_PREDICTED, Values, stacked
@@ -48,7 +46,6 @@ class Recordings:
         actions, observations: their values.
         num_actions: A; None if actions are real numbers.
         num_thetas: K.
-        digest: of the world; saved episodes hold it.
 
     Raises:
         TypeError: an observation or an action has too many numbers.
@@ -61,27 +58,6 @@ class Recordings:
         self.actions = Values(world.action_spec, f"{world.name}: actions", most=MAX_PREDICTED)
         images = image_parts(world)
         self.observations = Values(world.observation_spec, f"{world.name}: observations", images=images)
-        self.digest = hashlib.sha256(world.settings_in_words().encode()).hexdigest()[:DIGITS]
-
-    def to_json(self, history: History, *, task: str | None = None) -> dict[str, Any]:
-        """Return a recording for a file; `task` is the name under which the world can be made again, if it has one."""
-        A, O = self.actions, self.observations
-        return to_json(history, A, O, task=task, process=self.digest, theta_changes=False)
-
-    def from_json(self, data: Mapping[str, Any], *, task: str | None = None) -> History:
-        """Check a stored recording.
-
-        Raises:
-            ValueError: it is of another task or world, does not fit, or goes on after its end.
-        """
-        A, O = self.actions, self.observations
-        source = {"task": task, "process": self.digest}
-        history = from_json(data, A, O, **source, num_thetas=self.num_thetas, has_opening=True, theta_changes=False)
-        self.check_length(history)
-        rounds = tuple(_paid(row, r, i) for i, (row, r) in enumerate(zip(data["rounds"], history.rounds, strict=True)))
-        if any(r.ended for r in rounds[:-1]):
-            raise ValueError("a round comes after one that ended the episode: remove it.")
-        return dataclasses.replace(history, rounds=rounds)
 
     def history_of(self, episode: Episodes) -> History:
         """Return one episode of a rollout as a recording. Its seed is not known: it cannot be played on."""
@@ -103,7 +79,7 @@ class Recordings:
 
     def arrange(self, history: History) -> Arranged:
         """Return a recording as arrays of N rounds; rounds that do not exist hold zeros."""
-        self.check_length(history)
+        check_length(history, self.num_rounds)
         N, rounds = self.num_rounds, history.rounds
         A, O = self.actions.like, self.observations.like
         marks, by_agent = ([getattr(r, name) == x for r in rounds] for name, x in (("mark", "do"), ("by", "agent")))
@@ -136,14 +112,6 @@ class Recordings:
             mask=jnp.asarray(x.exists[:m]),
         )
 
-    def check_length(self, history: History) -> None:
-        """Raise `ValueError` if a recording has more than N rounds."""
-        if len(history) > self.num_rounds:
-            raise ValueError(
-                f"the recording has {len(history)} rounds, and this inspection was made for {self.num_rounds}: "
-                "give num_rounds (--num-rounds)."
-            )
-
 
 def check_recordable(world: World) -> AbstractHostWorld:
     """Return a world as one in Python; raise `TypeError` if its episodes cannot be recorded for the page."""
@@ -157,6 +125,12 @@ def check_recordable(world: World) -> AbstractHostWorld:
     if not batch.opening or not hasattr(batch, "prior"):
         raise TypeError(f"{world.name} is not a world of undelude.gym, and the inspector records these.")
     return batch
+
+
+def paid(history: History, rows: Sequence[Mapping[str, Any]]) -> History:
+    """Return a recording with the rewards and the ends that a file gives it; raise `ValueError` if they do not fit."""
+    rounds = tuple(_paid(row, r, i) for i, (row, r) in enumerate(zip(rows, history.rounds, strict=True)))
+    return dataclasses.replace(history, rounds=rounds)
 
 
 def _paid(row: Mapping[str, Any], r: Round, i: int) -> Round:

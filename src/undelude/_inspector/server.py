@@ -4,37 +4,37 @@ It keeps nothing between two requests: the history is in the browser. So two peo
 file holds the whole episode.
 """
 
+import contextlib
 import hmac
+import io
 import ipaddress
 import json
 import secrets
 import socket
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from undelude._files import json_object
-from undelude._inspector import host_view, view
-from undelude._inspector.examples import examples
-from undelude._inspector.history import History
-from undelude._inspector.host_inspection import HostInspection
-from undelude._inspector.inspection import MARKED, Inspection
+from undelude._inspector.service import Service
 
-# Most bytes of a request, and the seconds within which it must arrive.
+# Most bytes of a request, and the seconds within which all of it must arrive.
 MAX_BYTES, SECONDS = 2**24, 30
-# Most rounds that one request adds.
-MAX_ROUNDS = 10_000
+# Most connections at once, each of which has a thread.
+MAX_CONNECTIONS = 64
 # The header of each request for answers. A page from elsewhere cannot send it without permission, which none gets.
 TOKEN_HEADER = "X-Undelude-Token"
+POLICY = "Content-Security-Policy"
 HEADERS = {
-    "Content-Security-Policy": (
+    POLICY: (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors {ancestors}"
+        "base-uri 'none'; form-action 'none'"
     ),
     "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -52,136 +52,26 @@ FILES = {
         for name in ("app", "state", "score", "numbers", "densities", "tables", "sharing")
     },
 }
+# The page of a link without the token.
+NO_TOKEN = "_inspector", "page", "no-token.html"
 
-
-class Service:
-    """The answers to the page's requests.
-
-    Args:
-        inspection: gives the answers.
-        first: the episode with which the page begins.
-        task: the name under which the task can be made again, for saved episodes; None if it has none.
-        actor: the party that acts, until the page chooses another.
-        notes: a sentence about a party, by its name; "" for one about the first episode.
-        logs: of a process that was fitted to logs: the verdict, and bounds with the keys name, fit, range and manski.
-    """
-
-    def __init__(
-        self,
-        inspection: Inspection | HostInspection,
-        first: History,
-        *,
-        task: str | None = None,
-        actor: str = MARKED,
-        notes: Mapping[str, str] | None = None,
-        logs: Mapping[str, Any] | None = None,
-    ):
-        inspection.check_party(actor)
-        self.inspection, self.first, self.task, self.actor = inspection, first, task, actor
-        self.notes, self.logs = dict(notes or {}), logs
-        self._lock = threading.Lock()
-
-    def answer(self, name: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the answer to the request `name`.
-
-        Raises:
-            ValueError: the request makes no sense; the message says why.
-        """
-        answers = {
-            "describe": self._describe,
-            "read": self._read,
-            "marks": self._marks,
-            "begin": self._begin,
-            "play": self._play,
-            "picture": self._picture,
-            "compare": self._compare,
-            "densities": self._densities,
-        }
-        if name not in answers:
-            raise ValueError(f"there is no request {name!r:.99}.")
-        with self._lock:
-            return answers[name](request)
-
-    def _describe(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        del request
-        if isinstance(self.inspection, HostInspection):
-            about, stored = host_view.describe(self.inspection, notes=self.notes), {}
-        else:
-            about, stored = view.describe(self.inspection, notes=self.notes), examples(self.inspection)
-        written = {name: self.inspection.to_json(history, task=self.task) for name, history in stored.items()}
-        about |= {"actor": self.actor, "note": self.notes.get("", ""), "examples": written, "served": True}
-        about["logs"] = self.logs
-        return about | {"state": self._view(self.first)}
-
-    def _read(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return self._view(self._history(request))
-
-    def _marks(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a change of marks alone changes, so that a flip neither computes nor sends anything else."""
-        history, x = self._history(request), self.inspection
-        return host_view.after_flip(x, history) if isinstance(x, HostInspection) else view.after_flip(x, history)
-
-    def _begin(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        seed, theta = _whole(request, "seed", 2**32 - 1), None
-        if request.get("theta") is not None:
-            theta = _whole(request, "theta", self.inspection.num_thetas - 1)
-        return self._view(self.inspection.begin(seed=seed, theta=theta))
-
-    def _play(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        history, flags = self._history(request), {}
-        for name, default in (("observe", True), ("label", False)):
-            if type(flag := request.get(name, default)) is not bool:
-                raise ValueError(f"{name} must be true or false, not {flag!r:.99}.")
-            flags[name] = flag
-        actor, rounds = str(request.get("actor", "marked")), _whole(request, "rounds", MAX_ROUNDS)
-        return self._view(self.inspection.play(history, rounds=rounds, actor=actor, **flags))
-
-    def _picture(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        history, x = self._history(request), self.inspection
-        return {"picture": host_view.picture(x, history) if isinstance(x, HostInspection) else view.picture(x, history)}
-
-    def _compare(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        history, x = self._history(request), self.inspection
-        return host_view.compare(x, history) if isinstance(x, HostInspection) else view.compare(x, history)
-
-    def _densities(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        history = self._history(request)
-        if type(outcome := request.get("outcome", False)) is not bool:
-            raise ValueError(f"outcome must be true or false, not {outcome!r:.99}.")
-        most = len(history) - 1 if outcome else history.num_observations
-        return view.densities(self.inspection, history, _whole(request, "round", most), outcome=outcome)
-
-    def _history(self, request: Mapping[str, Any]) -> History:
-        episode = request.get("episode")
-        if not isinstance(episode, Mapping):
-            raise ValueError(f"episode must be an object, not {episode!r:.99}.")
-        return self.inspection.from_json(episode, task=self.task)
-
-    def _view(self, history: History) -> dict[str, Any]:
-        x = self.inspection
-        if isinstance(x, HostInspection):
-            return host_view.view(x, x.read(history), task=self.task)
-        return view.view(x, x.read(history), task=self.task)
-
-
-def _whole(request: Mapping[str, Any], name: str, most: int) -> int:
-    number = request.get(name)
-    if type(number) is not int or not 0 <= number <= most:
-        raise ValueError(f"{name} must be a whole number from 0 to {most}, not {number!r:.99}.")
-    return number
+# What is answered if there are too many connections.
+BUSY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
+    b'{"error": "the inspector has too many connections: try again."}'
+)
 
 
 class Server:
     """An HTTP server for one inspection, in a thread of its own.
 
-    Only this machine can reach it by default. On another host each request for answers needs a random token, which is
-    part of the link. Requests of pages from elsewhere are refused.
+    Only this machine can reach it by default. The page, and each request for answers, need a random token, which is
+    part of the link: others may share this machine or its network. Requests of pages from elsewhere are refused.
 
     Args:
         service: gives the answers.
         host: the address to listen on.
         port: 0 for any free one.
-        token: whether a token is needed; by default unless `host` is of this machine alone.
         embedded: whether other pages, such as a notebook, may show the page in a frame.
 
     Attributes:
@@ -192,25 +82,29 @@ class Server:
         OSError: the host is unknown, or the port is in use.
     """
 
-    def __init__(
-        self, service: Service, *, host: str = "127.0.0.1", port: int = 0, token: bool | None = None,
-        embedded: bool = False,
-    ):  # fmt: skip
+    def __init__(self, service: Service, *, host: str = "127.0.0.1", port: int = 0, embedded: bool = False):
         family, _, _, _, (address, *_) = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         is_local = ipaddress.ip_address(str(address)).is_loopback
-        self.token = secrets.token_urlsafe(24) if (not is_local if token is None else token) else ""
+        self.token = secrets.token_urlsafe(24)
         self._http = _Http((str(address), port), _Handler, family)
         self._http.service, self._http.token = service, self.token
-        self._http.ancestors = "*" if embedded else "'none'"
+        # Without a word on ancestors, pages of any scheme may frame this one, as those of editors; * means http alone.
+        self._http.ancestors = "" if embedded else "; frame-ancestors 'none'"
         names = {"localhost", "127.0.0.1", "::1", str(address), host.lower()}
         self._http.hosts = names if is_local else None
         self.listens_everywhere = ipaddress.ip_address(str(address)).is_unspecified
         host = own_address(family) if self.listens_everywhere else host
         shown = f"[{host}]" if ":" in host else host
-        query = f"?token={self.token}" if self.token else ""
-        self.url = f"http://{shown}:{self._http.server_address[1]}/{query}"
+        self._page = f"http://{shown}:{self._http.server_address[1]}/"
+        self.url = f"{self._page}?token={self.token}"
         self._thread = threading.Thread(target=self._http.serve_forever, daemon=True, name="undelude inspector")
         self._thread.start()
+
+    def link_for_once(self) -> str:
+        """Return a link that opens the page one time, to start a browser with: others can see its arguments."""
+        code = secrets.token_urlsafe(24)
+        self._http.codes.add(code)
+        return f"{self._page}?once={code}"
 
     def wait(self) -> None:
         """Return when the server was stopped; interruptible."""
@@ -249,7 +143,30 @@ class _Http(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], handler: Any, family: int):
         self.address_family = family
+        # Of links that open the page one time, and were not opened yet.
+        self.codes: set[str] = set()
+        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
         super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection in a thread; if there are too many, say so and close it."""
+        if not self._free.acquire(blocking=False):
+            request.setblocking(False)
+            with contextlib.suppress(OSError):
+                request.send(BUSY)
+            return self.shutdown_request(request)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # No thread could be started.
+            self._free.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve a connection."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore a connection that breaks or is too slow; show any other error on stderr."""
@@ -257,21 +174,53 @@ class _Http(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
+class _Arriving(io.RawIOBase):
+    """What arrives by a connection, until a deadline: a limit for each piece would not limit their number."""
+
+    def __init__(self, connection: socket.socket):
+        self.connection, self.deadline = connection, 0.0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        rest = self.deadline - time.monotonic()
+        if rest <= 0:
+            raise TimeoutError("the request did not arrive in time.")
+        self.connection.settimeout(rest)
+        return self.connection.recv_into(buffer)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    timeout = SECONDS
     server: _Http
 
+    def setup(self) -> None:
+        """Read with a deadline."""
+        super().setup()
+        self.rfile.close()
+        self._arriving = _Arriving(self.connection)
+        self.rfile = io.BufferedReader(self._arriving)
+
+    def handle_one_request(self) -> None:
+        """Answer the next request, if it arrives in time."""
+        self._arriving.deadline = time.monotonic() + SECONDS
+        super().handle_one_request()
+
     def do_GET(self) -> None:
-        """Send a file of the page."""
-        path = urlsplit(self.path).path
+        """Send a file of the page, which itself is for those who have the token."""
+        address = urlsplit(self.path)
+        path, query = address.path, parse_qs(address.query)
         if not self._is_welcome():
             self._refuse(HTTPStatus.FORBIDDEN, "this host or origin may not use the inspector.")
         elif path not in FILES:
             self._refuse(HTTPStatus.NOT_FOUND, "there is no such page.")
+        elif path == "/" and self._uses_code(query.get("once", [""])[0]):
+            self._send(HTTPStatus.SEE_OTHER, b"", "text/html", Location=f"/?token={self.server.token}")
+        elif path == "/" and not self._has_token(query.get("token", [""])[0]):
+            self._send_file(HTTPStatus.FORBIDDEN, NO_TOKEN)
         else:
-            file = files("undelude").joinpath(*FILES[path])
-            self._send(HTTPStatus.OK, file.read_bytes(), f"{TYPES[file.name.rpartition('.')[2]]}; charset=utf-8")
+            self._send_file(HTTPStatus.OK, FILES[path])
 
     def do_POST(self) -> None:
         """Answer a request of the page."""
@@ -279,7 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not self._is_welcome() or given is None:
             self._refuse(HTTPStatus.FORBIDDEN, "this host or origin may not use the inspector.")
-        elif not hmac.compare_digest(given.encode(), self.server.token.encode()):
+        elif not self._has_token(given):
             self._refuse(HTTPStatus.FORBIDDEN, "the token is wrong: open the link that undelude inspect printed.")
         elif not (length.isascii() and length.isdecimal() and len(length) < 10) or int(length) > MAX_BYTES:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request has {MAX_BYTES} bytes at most.")
@@ -317,19 +266,35 @@ class _Handler(BaseHTTPRequestHandler):
         is_page = self.command == "GET" and urlsplit(self.path).path == "/"
         return is_known and is_own and (is_page or site in ("same-origin", "none"))
 
+    def _uses_code(self, code: str) -> bool:
+        """Return whether a link for once is used now, for the first time."""
+        try:
+            self.server.codes.remove(code)
+        except KeyError:
+            return False
+        return True
+
+    def _has_token(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode(errors="replace"), self.server.token.encode())
+
     def _refuse(self, status: HTTPStatus, message: str) -> None:
         # Whatever the request still holds is not read.
         self.close_connection = True
         self._send(status, json.dumps({"error": message}).encode(), "application/json")
 
-    def _send(self, status: HTTPStatus, body: bytes, kind: str) -> None:
+    def _send_file(self, status: HTTPStatus, place: tuple[str, ...]) -> None:
+        file = files("undelude").joinpath(*place)
+        self._send(status, file.read_bytes(), f"{TYPES[file.name.rpartition('.')[2]]}; charset=utf-8")
+
+    def _send(self, status: HTTPStatus, body: bytes, kind: str, **headers: str) -> None:
+        self.connection.settimeout(SECONDS)  # Of all that is sent.
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         if self.close_connection:
             self.send_header("Connection", "close")
-        for name, value in HEADERS.items():
-            self.send_header(name, value.replace("{ancestors}", self.server.ancestors))
+        for name, value in (HEADERS | headers).items():
+            self.send_header(name, value + (self.server.ancestors if name == POLICY else ""))
         self.end_headers()
         self.wfile.write(body)
 

@@ -9,9 +9,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from undelude._inspector.examples import examples
 from undelude._inspector.inspection import SEE, Inspection
-from undelude._inspector.view import describe, first_history
+from undelude._inspector.start import first_history
+from undelude._inspector.view import describe
 from undelude._process.process import InteractionProcess
 from undelude.tasks.game_words import all_outcomes
 from undelude.tasks.tables import TableExpert, TableTask
@@ -72,7 +72,7 @@ def _stored(process: InteractionProcess) -> dict[str, Any]:
     inspection = Inspection(process)
     probs, rewards = all_outcomes(process)
     first = inspection.to_json(first_history(inspection, SEE), task=process.name)
-    stored = {name: inspection.to_json(x, task=process.name) for name, x in examples(inspection).items()}
+    stored = {name: inspection.to_json(x, task=process.name) for name, x in inspection.examples().items()}
     note = "This page computes everything itself. `undelude inspect` also reads along with the agents of your runs."
     about = describe(inspection, notes={}) | {"actor": SEE, "note": note.replace("`", ""), "examples": stored}
     return {

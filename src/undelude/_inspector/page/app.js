@@ -295,8 +295,7 @@ function connect() {
   const { about } = page;
   $("task").textContent = about.task;
   document.title = `${about.task} – undelude inspector`;
-  const actors = about.actors ?? about.parties.map(({ key, name }) => [key, name]);
-  options($("actor"), [...actors, ["me", "me"]], about.actor);
+  options($("actor"), [...about.actors, ["me", "me"]], about.actor);
   const thetas = about.theta_names.map((name, k) => [k, name]);
   options($("theta"), thetas, page.state.theta.at(-1));
   options($("new-theta"), [["", "drawn from the prior"], ...thetas], "");

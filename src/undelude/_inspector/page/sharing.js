@@ -2,11 +2,14 @@
 import { paintChart, paintStrip, readColours, shownThetas, stripHeight, strips } from "./score.js";
 import { $, page } from "./state.js";
 
+// Most characters of a link that all browsers take.
+const LONGEST_LINK = 80000;
+
 export function connectSharing(change, attempt) {
   const name = `${page.about.task}-episode`;
   $("save").addEventListener("click", () => download(`${name}.json`, json(page.state.episode)));
   $("data").addEventListener("click", () => download(`${name}-numbers.json`, json({ about: page.about, ...page.state })));
-  $("png").addEventListener("click", async () => download(`${name}.png`, await picture()));
+  $("png").addEventListener("click", () => attempt(async () => download(`${name}.png`, await picture())));
   $("open").addEventListener("click", () => $("file").click());
   $("file").addEventListener("change", () => attempt(async () => {
     const [file] = $("file").files;
@@ -25,12 +28,16 @@ export function connectSharing(change, attempt) {
     }
     await change("read", { episode }, Infinity);
   }));
-  $("link").addEventListener("click", async () => {
+  $("link").addEventListener("click", () => attempt(async () => {
     const link = `${location.href.split("#")[0]}#${await pack(page.state.episode)}`;
+    if (link.length > LONGEST_LINK) {
+      $("shared").textContent = `The link would have ${link.length} characters, and browsers take ${LONGEST_LINK}: save the episode as a file instead.`;
+      return;
+    }
     history.replaceState(null, "", link);
     const copied = await navigator.clipboard?.writeText(link).then(() => true, () => false);
     $("shared").textContent = `${copied ? "The link is copied" : "The link is in the address bar"}. It holds the whole episode${page.about.served ? ", and works while this server runs" : ""}; a saved file always works: undelude inspect ${name}.json${page.state.episode.task ? "" : " --task package.module:factory, with the function that makes the process"}.`;
-  });
+  }));
 }
 
 const json = (data) => new Blob([JSON.stringify(data, null, 1)], { type: "application/json" });
@@ -46,7 +53,8 @@ function download(name, blob) {
 async function pack(episode) {
   const stream = new Blob([JSON.stringify(episode)]).stream().pipeThrough(new CompressionStream("deflate-raw"));
   const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
-  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+  // One by one: a call takes fewer arguments than a large episode has bytes.
+  return btoa(Array.from(bytes, (x) => String.fromCharCode(x)).join("")).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
 }
 
 // Return the episode in the address of the page, or null.
