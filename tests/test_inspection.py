@@ -363,6 +363,8 @@ def test_first_episode_costs_the_truth_belief(in_bandit, in_frog):
         ({"rounds": [{"action": 0, "mark": "do", "by": "me", "observation": 0}]}, r"rounds\[0\].by"),
         ({"rounds": [{"action": 0, "mark": "do", "observation": 0.0}]}, r"rounds\[0\].observation"),
         ({"rounds": [{"action": 0, "mark": "do"}] * 2}, "only the last round"),
+        ({"foo": 3}, "foo is not a field of an episode; its fields are format, task"),
+        ({"rounds": [{"action": 0, "mark": "do", "label": 1}]}, r"rounds\[0\].label is not a field"),
         ({"rounds": [{"action": 0, "mark": "do", "observation": 0}] * 21}, "num_rounds"),
     ],
 )

@@ -118,6 +118,10 @@ def test_section_2_by_keyboard_alone(visit, frog_server):
     page = visit(frog_server.url)
     assert headline(page) == "Deluded."
     assert cell(page, "prize", "exact, as marked") == "1.000"
+    fresh = visit(frog_server.url)
+    fresh.keyboard.press("ArrowUp")
+    assert fresh.evaluate("document.activeElement.closest('#score') !== null"), "arrows work before anything is chosen"
+    page.bring_to_front()
     for _ in range(40):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.getAttribute('role')") == "switch":
@@ -441,6 +445,7 @@ def test_others_play_and_examples_open(visit, frog_server):
     expect(page.locator("[data-cell=observation][data-t='0']")).to_have_text("frog")
     page.click("#compare")
     expect(page.locator("#others tbody tr")).to_have_count(4)
+    assert "reward in all" in page.inner_text("#others thead").lower()
     page.click("#others summary")
     assert "frog" in page.inner_text("#others .chats").lower()
     assert "may have had other luck" in page.inner_text("#main")
@@ -625,6 +630,19 @@ def test_page_without_a_server_plays(visit):
     other = visit(page.url)
     expect(other.locator("#headline")).to_have_text(page.inner_text("#headline").replace("\n", " "))
     assert other.locator("#score").inner_text() == whole
+
+
+def test_command_for_a_saved_episode_names_a_function_of_the_user(visit, frog, frog_server):
+    """A task of the library is in the file; a function is called only if it is named."""
+    inspection = Inspection(frog)
+    own = Server(Service(inspection, first_history(inspection, SEE), task="plumber:leak", actor=SEE))
+    try:
+        for server, command in ((frog_server, "json"), (own, "json --task plumber:leak")):
+            page = visit(server.url)
+            page.click("#link")
+            expect(page.locator("#shared")).to_have_text(re.compile(rf"-episode\.{command}\.$"))
+    finally:
+        own.stop()
 
 
 def test_strangers_page_reaches_nothing(browser, frog_server, tmp_path):

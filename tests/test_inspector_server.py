@@ -359,6 +359,20 @@ def test_command_line_that_makes_no_sense(args, named, capsys):
     assert named in capsys.readouterr().err
 
 
+def test_module_without_a_function_is_told_what_lacks(tmp_path, monkeypatch, capsys):
+    (tmp_path / "plumber.py").write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
+    assert main(["inspect", "plumber", "--no-browser"]) == 2
+    assert "plumber.py is here: name the function in it that makes the process, plumber:FACTORY" in (
+        capsys.readouterr().err
+    )
+
+
+def test_port_that_is_none_is_refused(bandit):
+    with pytest.raises(ValueError, match="inspect: port must be from 1 to 65535, or 0 for any free one, not 80000"):
+        ud.inspect(bandit, port=80000)
+
+
 def test_agents_of_two_runs_read_one_episode(bandit, tmp_path, capsys):
     """The first one plays; the page says where both come from. A run on another task is refused."""
     for i, name in enumerate(("one", "two")):
@@ -429,7 +443,7 @@ def test_longer_episode_is_not_called_damaged(tmp_path, capsys):
     file = tmp_path / "episode.json"
     file.write_text('{"format": "undelude-episode-1", "task": "frog", "rounds": [0, 0]}')
     assert main(["inspect", str(file), "--num-rounds", "1", "--no-browser"]) == 2
-    assert "has 2 rounds, of --num-rounds 1" in capsys.readouterr().err
+    assert "has 2 rounds, and --num-rounds is 1: leave it out, or give at least 2" in capsys.readouterr().err
 
 
 def test_command_serves_until_interrupted(tmp_path, service):

@@ -138,5 +138,8 @@ def check_task_name(task: str) -> None:
     if ":" not in task:
         near = difflib.get_close_matches(task, TASKS, n=3, cutoff=0.5)
         hint = f"Did you mean {' or '.join(near)}?" if near else f"The tasks are {', '.join(TASKS)}."
-        raise UnknownNameError(f"unknown task {task!r}. {hint} Name a task of your own as package.module:factory.")
+        own = "Name a task of your own as package.module:factory."
+        if Path(f"{task}.py").is_file():
+            own = f"{task}.py is here: name the function in it that makes the process, {task}:FACTORY."
+        raise UnknownNameError(f"unknown task {task!r}. {hint} {own}")
     check_reference(task, kind="task")

@@ -107,8 +107,12 @@ def _service(options: Inspect, subject: _Subject) -> Service:
     num_rounds, rows = options.num_rounds, (subject.episode or {}).get("rounds")
     if isinstance(rows, list):
         if len(rows) > min(num_rounds or MAX_ROUNDS, MAX_ROUNDS):
-            most = f"--num-rounds {num_rounds}" if num_rounds else f"{MAX_ROUNDS} at most"
-            raise UsageError(f"{options.target} has {len(rows)} rounds, of {most}: choose a shorter episode.")
+            if len(rows) > MAX_ROUNDS:
+                raise UsageError(f"{options.target} has {len(rows)} rounds, and the page shows {MAX_ROUNDS} at most.")
+            raise UsageError(
+                f"{options.target} has {len(rows)} rounds, and --num-rounds is {num_rounds}: leave it out, or give at "
+                f"least {len(rows)}."
+            )
         num_rounds = num_rounds or max(process.num_rounds, len(rows))
     agents: dict[str, Any] = dict(subject.agents)
     if options.model is not None:

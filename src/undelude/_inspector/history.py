@@ -8,6 +8,8 @@ from undelude._types import Mark
 
 # The name and version of the file format.
 FORMAT = "undelude-episode-1"
+FIELDS = ("format", "task", "process", "seed", "theta", "opening", "rounds")
+ROUND_FIELDS = ("action", "mark", "by", "observation", "expert_action", "reward", "ended")
 Executor: TypeAlias = Literal["agent", "expert"]
 
 
@@ -175,6 +177,9 @@ def from_json(
     rows = data.get("rounds")
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
         raise ValueError("rounds must be a list of objects.")
+    for where, found, known in (("", data, FIELDS), *((f"rounds[{i}].", x, ROUND_FIELDS) for i, x in enumerate(rows))):
+        if unknown := found.keys() - known:
+            raise ValueError(f"{where}{min(unknown)} is not a field of an episode; its fields are {', '.join(known)}.")
     rounds = tuple(_round(row, i, actions, observations) for i, row in enumerate(rows))
     if any(r.observation is None for r in rounds[:-1]):
         raise ValueError("only the last round may lack its observation.")
@@ -202,8 +207,8 @@ def check_length(history: History, num_rounds: int) -> None:
     """Raise `ValueError` if a history has more rounds than an inspection was made for."""
     if len(history) > num_rounds:
         raise ValueError(
-            f"the episode has {len(history)} rounds, and this inspection was made for {num_rounds}: give num_rounds "
-            "(--num-rounds)."
+            f"the episode has {len(history)} rounds, and this inspection was made for {num_rounds}: leave out "
+            f"num_rounds (--num-rounds), or give at least {len(history)}."
         )
 
 

@@ -15,6 +15,7 @@ from undelude._process.host_world import World
 
 # Pixels: the height of the page in a notebook.
 HEIGHT = 900
+MAX_PORT = 65535
 
 
 class Inspector:
@@ -30,6 +31,8 @@ class Inspector:
     """
 
     def __init__(self, inspection: AbstractInspection, service: Service, *, port: int = 0):
+        if not 0 <= port <= MAX_PORT:
+            raise ValueError(f"inspect: port must be from 1 to {MAX_PORT}, or 0 for any free one, not {port}.")
         self.inspection = inspection
         self._server = Server(service, port=port, embedded=True)
         self.url = self._server.url
@@ -87,8 +90,9 @@ def inspect(
     Raises:
         TypeError: Theta is continuous, the values of a process cannot be shown, or a simulator has neither exact
             answers nor an agent.
-        ValueError: an agent was made for another process, the episodes do not fit the process or have no theta, or an
-            argument would be ignored: `seed` with `episodes`, or `episode` without.
+        ValueError: an agent was made for another process, the episodes have no theta or symbols that the process does
+            not have, `port` is not a port, or an argument would be ignored: `seed` with `episodes`, or `episode`
+            without. Episodes do not say which process they are from: name the right one.
 
     >>> import undelude as ud
     >>> with ud.inspect(ud.tasks.prize_or_frog()) as inspector:

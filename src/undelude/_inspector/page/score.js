@@ -130,7 +130,10 @@ function connectScore(given) {
   $("score").addEventListener("focusin", ({ target }) => {
     if (target.dataset.cell) setFocus(target.dataset.cell, Number(target.dataset.t));
   });
-  $("score").addEventListener("keydown", (event) => {
+  document.addEventListener("keydown", (event) => {
+    // Also on a page in which nothing has the focus yet.
+    if (event.target !== document.body && !$("score").contains(event.target)) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || !page.state.rounds.length) return;
     const rows = ROWS.filter((name) => !rowOf(name).hidden), i = rows.indexOf(focus.row), last = page.state.rounds.length - 1;
     const to = {
       ArrowLeft: [focus.row, focus.t - 1], ArrowRight: [focus.row, focus.t + 1], Home: [focus.row, 0], End: [focus.row, last],

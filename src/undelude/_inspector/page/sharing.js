@@ -24,7 +24,7 @@ export function connectSharing(change, attempt) {
     }
     const { task } = page.state.episode;
     if (episode.task && task && episode.task !== task) {
-      throw new Error(`${file.name} is an episode of ${episode.task}, and this page shows ${task}: run undelude inspect ${file.name}.`);
+      throw new Error(`${file.name} is an episode of ${episode.task}, and this page shows ${task}: run undelude inspect ${file.name}${named(episode.task)}.`);
     }
     await change("read", { episode }, Infinity);
   }));
@@ -36,8 +36,14 @@ export function connectSharing(change, attempt) {
     }
     history.replaceState(null, "", link);
     const copied = await navigator.clipboard?.writeText(link).then(() => true, () => false);
-    $("shared").textContent = `${copied ? "The link is copied" : "The link is in the address bar"}. It holds the whole episode${page.about.served ? ", and works while this server runs" : ""}; a saved file always works: undelude inspect ${name}.json${page.state.episode.task ? "" : " --task package.module:factory, with the function that makes the process"}.`;
+    $("shared").textContent = `${copied ? "The link is copied" : "The link is in the address bar"}. It holds the whole episode${page.about.served ? ", and works while this server runs" : ""}; a saved file always works: undelude inspect ${name}.json${named(page.state.episode.task)}.`;
   }));
+}
+
+// A task of the user's own is a function, which the command calls only if it is named; the library's are in the file.
+function named(task) {
+  if (!task) return " --task package.module:factory, with the function that makes the process";
+  return task.includes(":") ? ` --task ${task}` : "";
 }
 
 const json = (data) => new Blob([JSON.stringify(data, null, 1)], { type: "application/json" });

@@ -18,14 +18,14 @@ export function showHeadline({ about, state, point }) {
   const word = before.length === 0 ? "No evidence yet." : kind === "deluded" ? "Deluded." : distance > 1e-6 ? "Nearly sober." : "Sober.";
   const even = marked.filter((p) => p > marked[k] - 1e-4).length;
   const belief = even === marked.length ? `${even === 2 ? "Both" : `All ${even}`} ${about.words.plural} have ${marked[k].toFixed(2)}.`
-    : `It believes in ${about.theta_names[k]} with ${marked[k].toFixed(2)}${k === truth || even > 1 ? "" : ", wrongly"}.`;
+    : `Exact inference, as marked, believes in ${about.theta_names[k]} with ${marked[k].toFixed(2)}${k === truth || even > 1 ? "" : ", wrongly"}.`;
   $("headline").className = before.length ? kind : "";
   $("headline").replaceChildren(Object.assign(document.createElement("span"), { textContent: word }), ` ${belief}`);
-  const actions = own.length === 1 ? "action" : "actions", all = own.length === 1 ? "its action" : "each of its actions", it = seen === 1 ? "it" : "them";
+  const actions = own.length === 1 ? "action" : "actions", all = own.length === 1 ? "the agent’s action" : "each of the agent’s actions", it = seen === 1 ? "it" : "them";
   const alone = experts.length ? "" : ", and learns from the outcomes alone";
   const reads = own.length === 0 ? "The agent has not acted."
-    : seen === 0 ? `The agent reads ${all} as an intervention${alone}.`
-    : `The agent reads ${seen === own.length ? "its" : `${seen} of its ${own.length}`} ${actions} as evidence about theta, as if an expert had chosen ${it}.`;
+    : seen === 0 ? `It reads ${all} as an intervention${alone}.`
+    : `It reads ${seen === own.length ? "the agent’s" : `${seen} of the agent’s ${own.length}`} ${actions} as evidence about theta, as if an expert had chosen ${it}.`;
   const ignored = done === 0 ? ""
     : ` It reads ${done} of the expert’s ${experts.length === 1 ? "1 action as an intervention, though it is" : `${experts.length} actions as ${done === 1 ? "an intervention, though it is" : "interventions, though they are"}`} evidence.`;
   const wrong = seen + done, [one, more] = done === 0 ? ["as an intervention", "as interventions"] : seen === 0 ? ["as evidence", "as evidence"] : ["", "as exact do reads them"];
@@ -178,7 +178,7 @@ function losses(parties, state) {
     const mean = found.includes("inf") ? "inf" : found.length ? found.reduce((sum, x) => sum + x, 0) / found.length : null;
     return `${name} ${number(mean)}`;
   });
-  const text = `Counterfactual labels: ${asked}. Teaching would lower the mean of −log P(label), in nats: ${means.join(", ")}.`;
+  const text = `Counterfactual labels: ${asked}. Counterfactual teaching lowers the mean of −log P(label). In nats it is, of ${means.join(", of ")}.`;
   return [element("p", "aside", text)];
 }
 
@@ -196,14 +196,14 @@ function impossible(about, state) {
 export function showOthers({ about }, found) {
   const names = { "": "this episode", ...Object.fromEntries(about.actors ?? about.parties.map(({ key, name }) => [key, name])) };
   const grid = element("table"), head = element("tr"), body = element("tbody"), top = element("thead");
-  for (const text of ["", "reward a round", "belief in the truth"]) head.append(Object.assign(element("th", "", text), { scope: "col" }));
+  for (const text of ["", "reward in all", "belief in the truth"]) head.append(Object.assign(element("th", "", text), { scope: "col" }));
   top.append(head);
   for (const [key, { rewards, truth }] of Object.entries(found)) {
     const tr = element("tr"), th = element("th", key && "party", names[key]);
     th.scope = "row";
     if (key) th.style.setProperty("--party", `var(--${look(key)[0]})`);
-    const mean = rewards.reduce((sum, x) => sum + x, 0) / rewards.length;
-    tr.append(th, element("td", "", rewards.length ? mean.toFixed(3) : "–"), element("td", "", number(truth)));
+    const total = rewards.reduce((sum, x) => sum + x, 0);
+    tr.append(th, element("td", "", total.toFixed(3)), element("td", "", number(truth)));
     body.append(tr);
   }
   grid.append(top, body);
