@@ -190,6 +190,9 @@ def test_repository_is_found_beside_a_folder_of_its_name(hub, agent, tmp_path, m
     assert eqx.tree_equal(ud.from_pretrained("somebody/bandit", **hub.pull), agent)
     with pytest.raises(ValueError, match=r"\./somebody/bandit is a folder here"):
         ud.from_pretrained("./somebody/bandit", **hub.pull)
+    ud.save(agent, "somebody/bandit")
+    with pytest.raises(ValueError, match=r"^from_pretrained: somebody/bandit is a folder here: read it with ud.load"):
+        ud.from_pretrained("somebody/bandit", **hub.pull)
 
 
 def test_repository_without_an_agent_is_named(hub):

@@ -113,15 +113,20 @@ def settled(page, text):
     expect(page.locator("#headline span")).to_have_text(text)
 
 
+def test_arrows_work_before_anything_is_chosen(visit, bandit_server):
+    page = visit(bandit_server.url)
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement === document.body"), "this one scrolls"
+    for key in ("ArrowLeft", "ArrowRight"):
+        page.keyboard.press(key)
+    assert page.evaluate("document.activeElement.closest('#score') !== null")
+
+
 def test_section_2_by_keyboard_alone(visit, frog_server):
     """Box 1 is open. The switch undoes the delusion: 1 and .5, in the belief and in the prediction of the prize."""
     page = visit(frog_server.url)
     assert headline(page) == "Deluded."
     assert cell(page, "prize", "exact, as marked") == "1.000"
-    fresh = visit(frog_server.url)
-    fresh.keyboard.press("ArrowUp")
-    assert fresh.evaluate("document.activeElement.closest('#score') !== null"), "arrows work before anything is chosen"
-    page.bring_to_front()
     for _ in range(40):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.getAttribute('role')") == "switch":
@@ -288,6 +293,7 @@ def test_recording_of_a_simulator_flips_and_plays_on(visit):
         expect(page.locator("[data-cell=action]")).to_have_count(4)
         assert page.inner_text("[data-cell=action][data-t='3']") == "0.05"
         assert page.is_disabled("#play")
+        page.close()
     finally:
         server.stop()
 
@@ -506,7 +512,8 @@ def test_link_of_a_large_episode(visit, frog_server, num_bytes):
     else:
         page.wait_for_url(re.compile("#."))
         assert len(page.url) > num_bytes
-        settled(visit(page.url), "Sober.")
+        read = "import(new URL('sharing.js', location)).then((x) => x.fromLink()).then((x) => x.other.length)"
+        assert page.evaluate(read) > num_bytes
 
 
 def test_link_without_the_token_is_explained_in_words(browser, frog_server):

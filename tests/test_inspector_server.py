@@ -240,6 +240,39 @@ def test_request_that_arrives_byte_by_byte_ends_at_its_deadline(server, begins, 
             pytest.fail("the server still waits for the request.")
 
 
+def test_stopped_server_answers_no_open_connection(service):
+    server = Server(service)
+    parts = urlsplit(server.url)
+    page = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
+    headers = {"X-Undelude-Token": server.token}
+    page.request("POST", "/api/describe", "{}", headers)
+    assert page.getresponse().read()
+    server.stop()
+    with contextlib.suppress(ConnectionError):
+        page.request("POST", "/api/describe", "{}", headers)
+    with pytest.raises((http.client.HTTPException, ConnectionError)):
+        page.getresponse()
+    page.close()
+
+
+def test_time_of_a_request_begins_with_the_request(server, monkeypatch):
+    """A page that was read for a while has its whole time for the next one."""
+    monkeypatch.setattr(server_module, "SECONDS", 2)
+    begin, rest = HEAD.format(server.token).replace("1000", "2").encode().split(b"\r\n", 1)
+    with connected(server) as connection:
+        time.sleep(1.5)
+        connection.sendall(begin + b"\r\n" + rest + b"\r\n")
+        time.sleep(1)
+        connection.sendall(b"{}")
+        assert connection.recv(12) == b"HTTP/1.1 200"
+
+
+def test_address_that_cannot_be_read_is_answered(server, capfd):
+    with connected(server, b"GET http://[ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n") as connection:
+        assert connection.recv(12) == b"HTTP/1.1 400"
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_connections_are_bounded(service, monkeypatch):
     """One more is told so; when another one ends, there is a place."""
     monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 3)

@@ -286,6 +286,16 @@ def test_world_that_no_seed_repeats_is_known_without_its_answers():
     assert same == again != other
 
 
+def test_observations_of_several_parts_without_a_cue_are_shown():
+    """There are no exact answers then: the page shows the agent that was given."""
+    world = lamp(cue=None, reward_observed=True)
+    agent = ud.HostAgent(lambda n: n, lambda m, a, o: (ud.Normal(np.zeros((m, 1)), np.ones((m, 1))), m))
+    inspection = HostInspection(world, {"mine": agent})
+    about = Service(inspection, inspection.begin(), actor="mine").answer("describe", {})
+    assert about["outcome_numbers"] is None
+    assert about["numbers"]["shape"] == [1]
+
+
 def test_densities_are_those_of_the_mixtures(in_lamp, recording):
     found = in_lamp.densities(recording, 0)
     x = found["grid"][0]

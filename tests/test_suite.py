@@ -745,7 +745,8 @@ def test_file_of_a_baselines_agent_takes_its_place(tmp_path):
     file = tmp_path / "see.json"
     see = next(x for x in leaderboard.baselines() if x.agent == "exact see")
     write_result(file, see)
-    found = leaderboard.read_results([file], baselines=True, trials=False).results
+    found, notices = leaderboard.read_results([file], baselines=True, trials=False)
+    assert notices == [f"{file} takes the place of the stored baseline 'exact see'."]
     assert sorted(x.agent for x in found) == sorted(x.agent for x in leaderboard.baselines())
     aggregate.standings(found)
     other = dataclasses.replace(see, source="mine:agent")

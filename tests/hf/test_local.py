@@ -30,6 +30,7 @@ from undelude._cli.inspect_options import Inspect
 from undelude._inspector.inspection import Inspection
 from undelude._inspector.view import describe
 from undelude.hf import DoTokens, MenuDialogue, answer_log_probs, local_agent, measure_delusion
+from undelude.hf._measuring import local
 from undelude.hf._measuring.local import LocalSpeaker, load_model
 from undelude.hf._measuring.speakers import Request
 
@@ -424,6 +425,10 @@ def test_code_in_a_folder_is_not_run(what: str, tmp_path: Path, monkeypatch: pyt
     (tmp_path / name).write_text(json.dumps(config))
     (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nclass Own: pass\n")
     monkeypatch.setattr("builtins.input", lambda *_: "y")
-    with pytest.raises(ValueError, match=r"has code of its own .* is not run\. If you trust it, load"):
+    said = r"has code of its own .* is not run\. If you trust it, load"
+    with pytest.raises(ValueError, match=said):
         load_model(tmp_path)
+    if what == "model":
+        with pytest.raises(ValueError, match=said):
+            local._load_adapter(tmp_path / "adapter", str(tmp_path))
     assert not (tmp_path / "ran").exists()

@@ -56,6 +56,19 @@ def test_a_served_model_plays_the_dialogues(server: ChatServer, tmp_path: Path) 
     assert "asked in words" in str(found.tasks["undelude/frog-v1"].why)
 
 
+def test_only_tasks_without_words_are_left(server: ChatServer, tmp_path: Path) -> None:
+    """An interrupted command goes on, and makes no calls, though no dialogue is left to play."""
+    command = suite(server, "--tasks", "menu-v1", "frog-v1", "--yes", "--out", str(tmp_path / "x.json"))
+    assert main(command) == 0
+    kept = json.loads((tmp_path / "x.json").read_text())
+    del kept["tasks"]["undelude/frog-v1"]
+    (tmp_path / "x.json").write_text(json.dumps(kept))
+    before = len(server.requests)
+    assert main([*command, "--resume"]) == 0
+    assert read_result(tmp_path / "x.json").tasks["undelude/frog-v1"].status == "not played"
+    assert len(server.requests) == before
+
+
 def test_no_call_without_agreement(server: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """Eight episodes of 20 turns: 160 answers."""
     before = len(server.requests)

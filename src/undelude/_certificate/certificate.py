@@ -55,8 +55,9 @@ class Certificate:
 
     Every quantity is a mean over episodes, or None if it could not be measured; then `notes` gives the reason. `x_se`
     is the standard error of `x`. Within an episode, distances are averaged over the rounds that exist, and rewards over
-    T: rounds after an early end pay nothing. Every episode counts equally, but in log-losses and calibration gaps every
-    symbol does: only then is a gap 0 if the predictions are right, whatever ends an episode.
+    T: rounds after an early end pay nothing. Every episode has the same weight, except in log-losses and calibration
+    gaps, where every symbol has: weighted by episode, the gap of right predictions would differ from 0 if outcomes end
+    episodes.
 
     Attributes:
         task: the name of the process.

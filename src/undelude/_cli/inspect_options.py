@@ -23,8 +23,8 @@ MENU = "menu"
 class Inspect:
     """Open a page on one episode: a switch at each past action reads it as see or do, and all beliefs follow.
 
-    The server answers this machine alone, unless --host says otherwise, and those alone who have the link, since it
-    holds a token. It keeps nothing. Ctrl-C ends it.
+    By default only this machine can reach the server. The page opens only by the printed link, which holds a token. The
+    server keeps nothing. Ctrl-C ends it.
     """
 
     target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN|TASK|FIT|EPISODE|MODEL")] = "bandit"

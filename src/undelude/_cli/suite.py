@@ -86,7 +86,7 @@ def _run(options: RunSuite) -> ExitCode:
         raise UsageError(f"there is no file {files[0]} to go on with: leave --resume out, or name it with --out.")
     begun = [_begin(options, x, file) for x, file in zip(agents, files, strict=True)]
     if served is not None:
-        served.agree([x for x in tasks if not _is_done(begun[0].tasks.get(x.id), x)])
+        served.agree(tasks, left=[x for x in tasks if not _is_done(begun[0].tasks.get(x.id), x)])
     for contestant, file, result in zip(agents, files, begun, strict=True):
         try:
             with interrupts:

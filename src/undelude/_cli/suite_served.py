@@ -37,14 +37,14 @@ class ServedModel:
         source = f"served:{self.model}, {', '.join(settings)}"
         self.contestant = Contestant(self.model, source, None, self._answer, self._notes)
 
-    def agree(self, tasks: Sequence[VersionedTask]) -> None:
-        """Ask the user to agree to the calls that tasks take.
+    def agree(self, tasks: Sequence[VersionedTask], *, left: Sequence[VersionedTask]) -> None:
+        """Ask the user to agree to the calls that the tasks take which are left.
 
         Raises:
             UsageError: no task is a dialogue; as for `Server.agree`.
         """
-        num_requests = sum(map(self._num_requests, tasks))
-        if tasks and not num_requests:
+        num_requests = sum(map(self._num_requests, left))
+        if not any(map(self._num_requests, tasks)):
             raise UsageError("a language model plays dialogues, and no task of --tasks is one: name menu-v1.")
         if num_requests:
             self.most = self.server.agree(num_requests, fewer="--num-episodes, in a trial")

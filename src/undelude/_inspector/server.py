@@ -115,6 +115,7 @@ class Server:
         """Stop the server and free its port."""
         self._http.shutdown()
         self._http.server_close()
+        self._http.end_connections()
         self._thread.join()
 
 
@@ -146,6 +147,7 @@ class _Http(ThreadingHTTPServer):
         # Of links that open the page one time, and were not opened yet.
         self.codes: set[str] = set()
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._open: set[socket.socket] = set()
         super().__init__(address, handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -155,18 +157,29 @@ class _Http(ThreadingHTTPServer):
             with contextlib.suppress(OSError):
                 request.send(BUSY)
             return self.shutdown_request(request)
+        self._open.add(request)
         try:
             super().process_request(request, client_address)
         except BaseException:  # No thread could be started.
-            self._free.release()
+            self._forget(request)
             raise
+
+    def _forget(self, request: Any) -> None:
+        self._open.discard(request)
+        self._free.release()
+
+    def end_connections(self) -> None:
+        """End the connections that are open, each of which would be answered as long as it stays so."""
+        for request in list(self._open):
+            with contextlib.suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve a connection."""
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._free.release()
+            self._forget(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore a connection that breaks or is too slow; show any other error on stderr."""
@@ -207,10 +220,18 @@ class _Handler(BaseHTTPRequestHandler):
         self._arriving.deadline = time.monotonic() + SECONDS
         super().handle_one_request()
 
+    def parse_request(self) -> bool:
+        """Read the rest of the request, for which the time begins with its first line."""
+        self._arriving.deadline = time.monotonic() + SECONDS
+        return super().parse_request()
+
     def do_GET(self) -> None:
         """Send a file of the page, which itself is for those who have the token."""
-        address = urlsplit(self.path)
-        path, query = address.path, parse_qs(address.query)
+        try:
+            address = urlsplit(self.path)
+            path, query = address.path, parse_qs(address.query)
+        except ValueError:
+            return self._refuse(HTTPStatus.BAD_REQUEST, "the address of the request cannot be read.")
         if not self._is_welcome():
             self._refuse(HTTPStatus.FORBIDDEN, "this host or origin may not use the inspector.")
         elif path not in FILES:
@@ -278,7 +299,7 @@ class _Handler(BaseHTTPRequestHandler):
         return hmac.compare_digest(given.encode(errors="replace"), self.server.token.encode())
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
-        # Whatever the request still holds is not read.
+        # Leave the rest of the request unread.
         self.close_connection = True
         self._send(status, json.dumps({"error": message}).encode(), "application/json")
 

@@ -168,8 +168,9 @@ def _account(account: Account) -> dict[str, Any]:
 
 
 def _numbers_of(values: Any, symbols: Sequence[Any]) -> dict[str, Any] | None:
-    """Return what the page must know of real numbers; None of symbols."""
-    return None if symbols else {"shape": list(values.like.shape), "draws": DRAWS}
+    """Return what the page must know of real numbers; None of symbols, and of values of several parts."""
+    shape = getattr(values.like, "shape", None)
+    return None if symbols or shape is None else {"shape": list(shape), "draws": DRAWS}
 
 
 def _all(predictions: Any) -> Any:

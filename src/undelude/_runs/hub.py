@@ -15,7 +15,7 @@ from undelude._runs.agent_files import DESCRIPTION, WEIGHTS, load, save
 from undelude._runs.certificate_file import to_float
 from undelude._runs.directory import RunDirectory
 from undelude._runs.hub_errors import explained
-from undelude._runs.layout import CERTIFICATE
+from undelude._runs.layout import CERTIFICATE, is_run
 from undelude._versions import installing
 
 CARD = "README.md"
@@ -122,13 +122,14 @@ def from_pretrained(
         FileNotFoundError: the repository has no agent; or there is no such repository or revision.
         PermissionError: the token is missing, unknown, or not enough.
         ConnectionError: the Hub cannot be reached, or fails.
-        ValueError: a file is damaged or does not fit; the message names it. Or a folder was named, by a name that no
-            repository has.
+        ValueError: a file is damaged or does not fit; the message names it. Or a folder was named: of a run or an
+            agent, or by a name that no repository has.
 
     >>> import undelude as ud
     >>> agent = ud.from_pretrained("somebody/sober-bandit")  # doctest: +SKIP
     """
-    if Path(repo_id).is_dir() and not REPOSITORY.fullmatch(repo_id):
+    here = Path(repo_id)
+    if here.is_dir() and (not REPOSITORY.fullmatch(repo_id) or is_run(here) or (here / DESCRIPTION).exists()):
         raise ValueError(f"from_pretrained: {repo_id} is a folder here: read it with ud.load, or give SOMEBODY/NAME.")
     wanted: Any = {"allow_patterns": [DESCRIPTION, WEIGHTS], "token": token, "endpoint": endpoint}
     hub = _hub()

@@ -207,8 +207,8 @@ def _taught(source: str, folder: Path) -> Contestant:
         del process
         if task.id not in runs:
             return NotRun(
-                f"there is no run in {folder / task.short_id}: the command undelude suite train that began {folder} "
-                "goes on with --resume."
+                f"there is no run in {folder / task.short_id}: repeat the undelude suite train command that made "
+                f"{folder}, with --resume."
             )
         run = runs[task.id]
         if run.config.task != task.id:

@@ -42,7 +42,7 @@ class Collected(NamedTuple):
 
     Attributes:
         results: those to show.
-        notices: a sentence for each result file that is not shown.
+        notices: a sentence for each result file that is not shown, or that takes the place of a baseline.
     """
 
     results: list[Result]
@@ -67,8 +67,9 @@ def read_results(paths: Sequence[Path], *, baselines: bool, trials: bool) -> Col
         same = stored.get(result.agent)
         if same is not None and (result.source, result.seed) != (same.source, same.seed):
             raise ValueError(
-                f"{path} has the name of a stored baseline, {result.agent!r}, and is of another agent: measure it with "
-                "another --name, or leave the baselines out with --no-baselines."
+                f"{path} has the name of a stored baseline, {result.agent!r}, and is of another agent or seed "
+                f"({_origin(result)}; the baseline is {_origin(same)}): measure it with another --name, or leave the "
+                "baselines out with --no-baselines."
             )
         if same is not None and (lacks := _what_it_lacks(result)):
             flags = "--no-baselines" + " --trials" * result.is_trial
@@ -77,11 +78,17 @@ def read_results(paths: Sequence[Path], *, baselines: bool, trials: bool) -> Col
                 f"See it alone with {flags}."
             )
             continue
+        if same is not None:
+            notices.append(f"{path} takes the place of the stored baseline {result.agent!r}.")
         if not trials:
             _check_no_trial(path, result)
         own.append(result)
     named = {x.agent for x in own}
     return Collected([x for x in stored.values() if x.agent not in named] + own, notices)
+
+
+def _origin(result: Result) -> str:
+    return f"{result.source}, " + ("without a seed" if result.seed is None else f"seed {result.seed}")
 
 
 def _check_definitions(path: Path, result: Result) -> None:

@@ -27,7 +27,7 @@ def reference(task: str, mark: str) -> Quantity:
 
 
 def span(task: str) -> float | None:
-    """Return by how much the exact sober agent earns more per round than a clone; None if the task does not tell them.
+    """Return by how much the exact sober agent earns more per round than a clone; None if it does not tell them apart.
 
     It does if the difference is at least eight standard errors, so that one measurement of an agent is within about an
     eighth of the difference.

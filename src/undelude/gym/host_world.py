@@ -96,8 +96,8 @@ class HostWorld(AbstractSimulated, AbstractHostWorld[HostState]):
         vectorization: `"sync"`: one after the other, best for steps under a millisecond; `"async"`: in processes.
         num_workers: processes, with `"async"`; by default as many as cores.
         timeout: seconds to wait for an answer of a process.
-        max_failures: the share of episodes that may be lost to failures of environments before an error is raised, of
-            64 episodes as long as fewer were played; 0: none.
+        max_failures: the share of episodes that may be lost to failures of environments before an error is raised. It
+            counts over at least 64 episodes: with 0.1, up to 6 may be lost from the start; with 0, none.
         draw: `(frame, context, observation, belief) -> None`, for films: draws on a `ud.Frame`; `belief` pairs contexts
             with their probabilities, and is empty if it is not known. By default a film shows what `env.render()`
             returns and, below, the belief.
@@ -169,8 +169,8 @@ class HostWorld(AbstractSimulated, AbstractHostWorld[HostState]):
             raise TypeError(f"HostWorld: action_mask must be a function of the environment, or False: {action_mask!r}.")
         of_env = action_mask if callable(action_mask) else None
         self.recipe = Recipe(makers, set_context, at_end == "restart", make_expert, of_env)
-        self.spare = Slot(self.recipe)
-        example = self.spare.env
+        self._spare = Slot(self.recipe)
+        example = self._spare.env
         self.together: Together | None = None
         if together:
             if of_env is not None:
@@ -180,7 +180,7 @@ class HostWorld(AbstractSimulated, AbstractHostWorld[HostState]):
             self.observation_space, self.action_space = example.single_observation_space, example.single_action_space
         else:
             self.observation_space, self.action_space = example.observation_space, example.action_space
-            self.recipe = self.spare.recipe = dataclasses.replace(self.recipe, space=self.observation_space)
+            self.recipe = self._spare.recipe = dataclasses.replace(self.recipe, space=self.observation_space)
         self.name = name or name_of(env, example)
         self.visible = Visible(self.observation_space, hide)
         are_read = action_mask is not False and not together and (of_env is not None or self._publishes_mask())
@@ -211,7 +211,7 @@ class HostWorld(AbstractSimulated, AbstractHostWorld[HostState]):
                 vectorization=vectorization,
                 num_workers=num_workers,
                 timeout=timeout,
-                spare=self.spare,
+                spare=self._spare,
                 failures=self._failures,
                 masks=self._masks,
             )
@@ -243,9 +243,9 @@ class HostWorld(AbstractSimulated, AbstractHostWorld[HostState]):
         One that cannot be reset is told of when it is played.
         """
         try:
-            return self.spare.begin(0, 0, self.contexts[0]).mask is not None
+            return self._spare.begin(0, 0, self.contexts[0]).mask is not None
         except Exception:
-            self.spare.drop()
+            self._spare.drop()
             return False
 
     # The world --------------------------------------------------------------------------------------------------------
@@ -331,7 +331,7 @@ class HostWorld(AbstractSimulated, AbstractHostWorld[HostState]):
         return self.cue.of_many(*(self.together.rows(x) for x in (before, after, contexts_of(self.contexts, thetas))))
 
     def _some_advice(self) -> Any:
-        step = self.spare.begin(0, 0, self.contexts[0])
+        step = self._spare.begin(0, 0, self.contexts[0])
         if self.make_expert is not None:
             return step.advice
         return self.ask([step.observation], np.zeros(1, int), self._masks.of(np.ones(1, bool), [step]))[0]
@@ -472,7 +472,7 @@ class HostWorld(AbstractSimulated, AbstractHostWorld[HostState]):
             return "the expert is a person, who would be asked in each round.", others
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, np.arange(len(rounds)))
         seeds = _draw_begin(keys, 0)[1]
-        return inert.without_effect(self, episodes, rounds, others, np.asarray(seeds), most)
+        return inert.without_effect(self, self._spare, episodes, rounds, others, np.asarray(seeds), most)
 
     # Films ------------------------------------------------------------------------------------------------------------
 
@@ -516,7 +516,7 @@ class HostWorld(AbstractSimulated, AbstractHostWorld[HostState]):
         """Close all environments, and end their processes; the world can play no more."""
         self._is_closed = True
         self._simulators.close()
-        self.spare.drop()
+        self._spare.drop()
 
 
 def _take(whole: Sequence[Any], rows: np.ndarray) -> Sequence[Any]:

@@ -131,17 +131,17 @@ function connectScore(given) {
     if (target.dataset.cell) setFocus(target.dataset.cell, Number(target.dataset.t));
   });
   document.addEventListener("keydown", (event) => {
-    // Also on a page in which nothing has the focus yet.
-    if (event.target !== document.body && !$("score").contains(event.target)) return;
+    // Also on a page in which nothing has the focus yet; there the other keys scroll.
+    const isFresh = event.target === document.body && ["ArrowLeft", "ArrowRight"].includes(event.key);
+    if (!isFresh && !$("score").contains(event.target)) return;
     if (event.ctrlKey || event.metaKey || event.altKey || !page.state.rounds.length) return;
     const rows = ROWS.filter((name) => !rowOf(name).hidden), i = rows.indexOf(focus.row), last = page.state.rounds.length - 1;
     const to = {
       ArrowLeft: [focus.row, focus.t - 1], ArrowRight: [focus.row, focus.t + 1], Home: [focus.row, 0], End: [focus.row, last],
       ArrowUp: [rows[i - 1], focus.t], ArrowDown: [rows[i + 1], focus.t],
     }[event.key];
-    if (!to) return;
+    if (!to || to[0] === undefined || to[1] < 0 || to[1] > last) return;
     event.preventDefault();
-    if (to[0] === undefined || to[1] < 0 || to[1] > last) return;
     setFocus(...to);
     const button = rowOf(to[0]).lastElementChild.children[to[1]].firstElementChild;
     button.focus();

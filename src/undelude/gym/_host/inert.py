@@ -8,6 +8,7 @@ from jaxtyping import Int
 
 from undelude._process.episodes import Episodes
 from undelude._types import Action
+from undelude.gym._host.slots import Slot
 from undelude.gym._host.spaces import leaves_of, to_actions
 
 if TYPE_CHECKING:
@@ -21,7 +22,13 @@ STRIDE = 7919
 
 
 def without_effect(
-    world: "HostWorld", episodes: Episodes, rounds: Int[np.ndarray, " B"], others: Action, seeds: Any, most: int
+    world: "HostWorld",
+    spare: Slot,
+    episodes: Episodes,
+    rounds: Int[np.ndarray, " B"],
+    others: Action,
+    seeds: Any,
+    most: int,
 ) -> tuple[list[int], Action]:
     """Return the episodes in which another action has the effect of the one that was played, and those actions."""
     actions = jax.tree.map(np.asarray, episodes.actions)
@@ -38,12 +45,12 @@ def without_effect(
             continue
         before = jax.tree.map(lambda x, i=i: x[i, : rounds[i]], actions)
         before = to_actions(world.action_space, before, np.arange(rounds[i]))
-        if _equal(a, other) or _same_effect(world, before, a, other, int(thetas[i]), int(seeds[i])):
+        if _equal(a, other) or _same_effect(world, spare, before, a, other, int(thetas[i]), int(seeds[i])):
             found.append(i)
     return found, others
 
 
-def _same_effect(world: "HostWorld", before: list[Any], a: Any, other: Any, theta: int, seed: int) -> bool:
+def _same_effect(world: "HostWorld", spare: Slot, before: list[Any], a: Any, other: Any, theta: int, seed: int) -> bool:
     """Whether the world answers the same to two actions, under all contexts that are possible, with several seeds.
 
     Other contexts tell an action without effect from one whose effect shows under another theta, and other seeds from
@@ -54,9 +61,11 @@ def _same_effect(world: "HostWorld", before: list[Any], a: Any, other: Any, thet
         compared = 0
         for offset in range(TRIES * SEEDS):
             try:
-                one, two = (_answer(world, (seed + STRIDE * offset) % 2**31, k, [*before, x]) for x in (a, other))
+                one, two = (
+                    _answer(world, spare, (seed + STRIDE * offset) % 2**31, k, [*before, x]) for x in (a, other)
+                )
             except Exception:  # An environment that fails: its episode says nothing.
-                world.spare.drop()
+                spare.drop()
                 return False
             if one is None or two is None:
                 if one is not two or (k == theta and offset == 0):
@@ -72,14 +81,14 @@ def _same_effect(world: "HostWorld", before: list[Any], a: Any, other: Any, thet
     return True
 
 
-def _answer(world: "HostWorld", seed: int, theta: int, actions: list[Any]) -> Any:
+def _answer(world: "HostWorld", spare: Slot, seed: int, theta: int, actions: list[Any]) -> Any:
     """Return all that is answered to the last of these actions; None if the episode is over before it."""
     context = world.contexts[theta]
-    before = after = world.spare.begin(seed, theta, context)
+    before = after = spare.begin(seed, theta, context)
     for a in actions:
         if after.ended and not world.recipe.restarts:
             return None
-        before, after = after, world.spare.step(a)
+        before, after = after, spare.step(a)
     told = () if world.cue is None else world.cue.of_many([before.observation], [after.observation], [context])
     return after.observation, after.reward, after.ended, after.mask, after.advice, told
 

@@ -88,7 +88,11 @@ class AbstractSimulators(abc.ABC):
 
     @abc.abstractmethod
     def path(self, theta: int, seed: int, actions: Sequence[Any]) -> list[Played]:
-        """Try out actions under one context, and return what the environments answer, first to none; an end ends it."""
+        """Play these actions under one context, to try something out, and stop when an episode ends.
+
+        Returns:
+            The answers, the first one before any action.
+        """
 
     @property
     def shown(self) -> Any:

@@ -188,7 +188,7 @@ class Client:
             except urllib.error.HTTPError as error:
                 text = _error_text(error)
                 if error.code not in TRANSIENT or attempt == _tries(error.code) - 1 or "quota" in text:
-                    raise self._explain(error.code, text) from None
+                    raise self._explain(error.code, text, attempt + 1) from None
                 wait = _retry_after(error, wait)
             except ServerError:  # The answer of something else, such as a page: it stays the same.
                 raise
@@ -216,7 +216,7 @@ class Client:
                 "OpenAI-compatible server, such as http://localhost:8000/v1?"
             ) from None
 
-    def _explain(self, status: int, text: str) -> ServerError:
+    def _explain(self, status: int, text: str, tries: int) -> ServerError:
         said = f" It says: {text}" if text else ""
         if status in (401, 403):
             what = "refused the API key in" if self._key else "asks for an API key: set"
@@ -232,14 +232,14 @@ class Client:
             )
         if status == 429:
             return ServerError(
-                f"{self.endpoint} limits the rate of calls (status 429), after {TRIES} tries: wait, or make fewer "
+                f"{self.endpoint} limits the rate of calls (status 429), after {tries} tries: wait, or make fewer "
                 f"calls at a time ({self._calls_at_a_time}).{said}"
             )
         if 300 <= status < 400:
             return ServerError(f"{self.endpoint} redirects to another address (status {status}): use that one.{said}")
         if status >= 500:
-            tries = f" after {_tries(status)} tries" if status in TRANSIENT else ""
-            return ServerError(f"{self.endpoint} failed{tries} (status {status}), for the model {self.model!r}.{said}")
+            tried = f"after {tries} tries" if tries > 1 else "at the first try"
+            return ServerError(f"{self.endpoint} failed {tried} (status {status}), for the model {self.model!r}.{said}")
         message = f"{self.endpoint} refused the call for the model {self.model!r} (status {status}).{said}"
         return _Refused(message, text) if status in (400, 422) else ServerError(message)
 

@@ -49,6 +49,10 @@ def load_model(folder: str | os.PathLike[str]) -> tuple[Any, Any]:
     return _load(AutoModelForCausalLM, folder), tokenizer
 
 
+class _OwnCodeError(ValueError):
+    """A folder that needs code of its own."""
+
+
 def _load(kind: Any, folder: str | os.PathLike[str]) -> Any:
     """Return what `kind` loads from a folder on this computer, without running code of the folder."""
     try:
@@ -56,7 +60,7 @@ def _load(kind: Any, folder: str | os.PathLike[str]) -> Any:
     except ValueError as error:
         if "trust_remote_code" not in str(error):
             raise
-        raise ValueError(
+        raise _OwnCodeError(
             f"{folder} has code of its own (auto_map in its configuration), which is not run. If you trust it, load "
             "model and tokenizer by yourself with trust_remote_code=True, and give them to measure_delusion or "
             "local_agent."
@@ -69,6 +73,8 @@ def _load_adapter(folder: Path, base: str | None) -> Any:
 
     try:
         model = _load(AutoModelForCausalLM, base or "")
+    except _OwnCodeError:
+        raise
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{folder} has an adapter, and its base model {base!r} is not on this computer. Load the base model, or "
