@@ -380,7 +380,7 @@ def test_missing_opening_is_refused(bandit: ud.InteractionProcess):
     process = small(opening=True)
     with pytest.raises(ValueError, match="small opens with an observation, but these episodes lack one"):
         ud.Episodes.of(process, actions=[0], observations=[1])
-    with pytest.raises(ValueError, match="opening must be integers from 0 to 1, not from 2 to 2"):
+    with pytest.raises(ValueError, match="opening must be integers from 0 to 1, not 2"):
         ud.Episodes.of(process, actions=[0], observations=[1], opening=2)
     with pytest.raises(ValueError, match=r"opening must have the shape \(2,\), not \(\)"):
         ud.Episodes.of(process, actions=[[0], [0]], observations=[[1], [1]], opening=1)
