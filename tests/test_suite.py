@@ -261,7 +261,7 @@ def test_task_that_was_not_taught_is_not_run(folder, capfd):
     found = protocol.run_task(BANDIT, contestant)
     assert found.status == "not run"
     assert found.why == (
-        "there is no run in part/bandit-v1: the command undelude suite train that began part goes on with --resume."
+        "there is no run in part/bandit-v1: repeat the undelude suite train command that made part, with --resume."
     )
     assert suite("run", "part", "--tasks", "bandit-v1", "--out", "x.json") == 0
     assert "incomplete, not run on" in capfd.readouterr().out

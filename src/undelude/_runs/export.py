@@ -84,7 +84,8 @@ def export(
         ModuleNotFoundError: flatbuffers, or for ONNX jax2onnx or onnxruntime, is not installed.
         ValueError: the format is unknown; the agent was made for another process, or cannot read its own marks.
 
-    >>> import tempfile, undelude as ud
+    >>> import tempfile
+    >>> import jax, jax.numpy as jnp, undelude as ud
     >>> bandit = ud.tasks.bandit(num_rounds=2)
     >>> agent = ud.GRUAgent(bandit, 4, key=jax.random.key(0))
     >>> folder = export(bandit, agent, tempfile.mkdtemp())
