@@ -18,7 +18,7 @@ from undelude._cli import main
 from undelude._cli.suite import estimate, estimate_share
 from undelude._suite import definitions
 from undelude._suite.aggregate import standings
-from undelude._suite.leaderboard import baselines, worst_in_words
+from undelude._suite.leaderboard import stored_baselines, worst_in_words
 from undelude._suite.scale import baseline, reference
 from undelude._suite.schema import json_schema
 from undelude._versioned_tasks import EFFECTS, SUITE
@@ -82,7 +82,7 @@ def baselines_table() -> str:
         "| agent | seeds | normalised return | median KL to do | sober | deluded | declined | worst round |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for x in standings(baselines()):
+    for x in standings(stored_baselines()):
         worst = ", ".join(filter(None, worst_in_words(x)))
         counts = [str(x.verdicts.get("sober", 0)), str(x.verdicts.get("deluded", 0)), str(len(x.not_played))]
         cells = [x.agent, str(x.num_seeds), estimate_share(x.score), estimate(x.median_kl), *counts, worst]

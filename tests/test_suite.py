@@ -426,7 +426,7 @@ def test_agents_are_in_groups():
     for group, names in sources.items():
         assert [aggregate.group_of(name) for name in names] == [group] * len(names)
     runs = [dataclasses.replace(all_at(x, agent=f"gru {x}"), source=f"runs/{x}") for x in (0.2, 0.9)]
-    standings = aggregate.standings([all_at(2.0), *runs, *leaderboard.baselines()])
+    standings = aggregate.standings([all_at(2.0), *runs, *leaderboard.stored_baselines()])
     own = [x.agent for x in standings if x.agent.startswith(("exact", "gru 0"))]
     assert own == ["exact do", "exact committed", "exact see", "gru 0.9", "gru 0.2"]
     groups = [x.group for x in standings]
@@ -466,7 +466,7 @@ def test_same_seed_twice_is_refused():
 # The stored baselines and the page ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("result", leaderboard.baselines(), ids=lambda result: f"{result.agent} {result.seed}")
+@pytest.mark.parametrize("result", leaderboard.stored_baselines(), ids=lambda result: f"{result.agent} {result.seed}")
 def test_baselines_are_of_the_present_definitions(result):
     assert {*result.tasks} == {*SUITE}
     for name, entry in result.tasks.items():
@@ -479,7 +479,7 @@ def test_baselines_are_of_the_present_definitions(result):
 def test_readme_has_the_range_of_each_teaching():
     """Of five architectures; the clones are within their intervals of 0."""
     found: dict[str, list[float]] = {}
-    for x in aggregate.standings(leaderboard.baselines()):
+    for x in aggregate.standings(leaderboard.stored_baselines()):
         architecture, _, teaching = x.agent.partition(", ")
         if architecture in ("LSTM", "GRU", "Linear", "Transformer", "Markov"):
             assert x.score is not None
@@ -495,7 +495,7 @@ def test_readme_has_the_range_of_each_teaching():
 
 def test_page_stands_alone_and_names_everything(tmp_path):
     mine = all_at(0.5, agent="<mine>", without=[BANDIT.id])
-    standings = aggregate.standings([*leaderboard.baselines(), mine])
+    standings = aggregate.standings([*leaderboard.stored_baselines(), mine])
     leaderboard.write_page(tmp_path / "x.html", standings)
     page = (tmp_path / "x.html").read_text()
     assert "&lt;mine&gt;" in page
@@ -555,7 +555,7 @@ def test_docs_have_the_stored_numbers():
     assert len(SUITE) == 15
     peers = {"imitation-bc": "behaviour cloning (imitation)", "recurrent-ppo": "RecurrentPPO"}
     peers["torch-gru"] = "PyTorch GRU, counterfactual"
-    for x in aggregate.standings(leaderboard.baselines()):
+    for x in aggregate.standings(leaderboard.stored_baselines()):
         for name in (name for name, agent in peers.items() if agent == x.agent):
             row = re.search(rf"\| `{name}`[^|]*\|[^|]*\| (\S+) \| (\d+) of 15 \|", page)
             assert row is not None
@@ -688,7 +688,7 @@ def test_training_of_nothing_fails(folder, capfd, monkeypatch):
 def test_exact_agent_without_gymnasium_beside_the_baselines(folder, capfd, monkeypatch):
     """The first commands of the docs: three tasks cannot be run, and the stored baseline stays in the table."""
     monkeypatch.setitem(PACKAGES, "gym", "a_package_that_is_not_there")
-    see = next(x for x in leaderboard.baselines() if x.agent == "exact see")
+    see = next(x for x in leaderboard.stored_baselines() if x.agent == "exact see")
     tasks = {name: found for name, found in see.tasks.items() if SUITE[name].extra is None}
     write_result(Path("see.json"), dataclasses.replace(see, tasks=tasks, versions=versions()))
     assert suite("run", "exact:see", "--out", "see.json", "--resume") == 0
@@ -743,11 +743,11 @@ def test_taught_runs_are_measured(folder, capfd):
 def test_file_of_a_baselines_agent_takes_its_place(tmp_path):
     """The exact agents, measured on one's own machine, stand beside the other baselines, once."""
     file = tmp_path / "see.json"
-    see = next(x for x in leaderboard.baselines() if x.agent == "exact see")
+    see = next(x for x in leaderboard.stored_baselines() if x.agent == "exact see")
     write_result(file, see)
     found, notices = leaderboard.read_results([file], baselines=True, trials=False)
     assert notices == [f"{file} takes the place of the stored baseline 'exact see'."]
-    assert sorted(x.agent for x in found) == sorted(x.agent for x in leaderboard.baselines())
+    assert sorted(x.agent for x in found) == sorted(x.agent for x in leaderboard.stored_baselines())
     aggregate.standings(found)
     other = dataclasses.replace(see, source="mine:agent")
     write_result(file, other)
@@ -757,7 +757,7 @@ def test_file_of_a_baselines_agent_takes_its_place(tmp_path):
     del few[FROG.id]
     write_result(file, dataclasses.replace(see, tasks=few))
     found = leaderboard.read_results([file], baselines=True, trials=False)
-    assert found.results == leaderboard.baselines()
+    assert found.results == leaderboard.stored_baselines()
     assert found.notices == [
         f"{file} is not shown: it was not run on 2 of 15 tasks, so that the stored baseline 'exact see' stays in its "
         "place. See it alone with --no-baselines."

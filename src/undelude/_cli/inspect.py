@@ -106,9 +106,9 @@ def _service(options: Inspect, subject: _Subject) -> Service:
     process: Any = _made(subject.task)
     num_rounds, rows = options.num_rounds, (subject.episode or {}).get("rounds")
     if isinstance(rows, list):
-        if len(rows) > min(num_rounds or MAX_ROUNDS, MAX_ROUNDS):
-            if len(rows) > MAX_ROUNDS:
-                raise UsageError(f"{options.target} has {len(rows)} rounds, and the page shows {MAX_ROUNDS} at most.")
+        if len(rows) > MAX_ROUNDS:
+            raise UsageError(f"{options.target} has {len(rows)} rounds, and the page shows {MAX_ROUNDS} at most.")
+        if num_rounds is not None and len(rows) > num_rounds:
             raise UsageError(
                 f"{options.target} has {len(rows)} rounds, and --num-rounds is {num_rounds}: leave it out, or give at "
                 f"least {len(rows)}."

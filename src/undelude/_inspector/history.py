@@ -8,6 +8,7 @@ from undelude._types import Mark
 
 # The name and version of the file format.
 FORMAT = "undelude-episode-1"
+# The fields of an episode in a file, and those of its rounds.
 FIELDS = ("format", "task", "process", "seed", "theta", "opening", "rounds")
 ROUND_FIELDS = ("action", "mark", "by", "observation", "expert_action", "reward", "ended")
 Executor: TypeAlias = Literal["agent", "expert"]

@@ -15,6 +15,7 @@ from undelude._distributions.inversion import invert, num_uniforms
 from undelude._process.host_world import World
 
 Format = Literal["jax", "onnx"]
+SEED = jax.ShapeDtypeStruct((2,), jnp.uint32)
 
 
 class Function(NamedTuple):
@@ -105,9 +106,6 @@ class Exported:
             return [drawn], observe(*memory, rng.integers(2**32, size=seeds, dtype=np.uint32))
 
         return draw
-
-
-SEED = jax.ShapeDtypeStruct((2,), jnp.uint32)
 
 
 def _functions(agent: AbstractAgent, random: str, num_rounds: int) -> dict[str, Function]:

@@ -147,6 +147,8 @@ def exact_agent(name: str, process: World) -> Answer:
 def own_agent(source: str, thing: Any, task: VersionedTask, process: World) -> Answer:
     """Return the user's agent for a task: the object itself, or what it returns for the process and the task's id.
 
+    It declines the task by returning None, or by raising `NotImplementedError`.
+
     Raises:
         UserCodeError: the user's function failed.
         TypeError: it did not return an agent.
@@ -156,6 +158,7 @@ def own_agent(source: str, thing: Any, task: VersionedTask, process: World) -> A
         try:
             agent = thing(*[process, task.id][: _num_arguments(thing)])
         except NotImplementedError as error:
+            # By Python's convention: the function has nothing for this process. Its words are in the result.
             return Declines(str(error).strip() or f"{source} raises NotImplementedError.")
         except (Exception, SystemExit) as error:
             raise UserCodeError("agent", source) from error

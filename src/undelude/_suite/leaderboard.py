@@ -30,7 +30,7 @@ TITLE = b"<title>undelude suite: "
 SIGNS: dict[str, str] = {"sober": "●", "deluded": "▲", "neither": "◆", "agree": "=", "undecided": "?", "unknown": "?"}
 
 
-def baselines() -> list[Result]:
+def stored_baselines() -> list[Result]:
     """Return the results that are stored in the package."""
     folder = files("undelude._suite").joinpath("baselines")
     names = sorted(file.name.removesuffix(".json") for file in folder.iterdir() if file.name.endswith(".json"))
@@ -59,32 +59,36 @@ def read_results(paths: Sequence[Path], *, baselines: bool, trials: bool) -> Col
         ValueError: a file is damaged, was measured on another definition of a task, or is a trial; or it has the name
             of a baseline and is of another agent.
     """
-    stored = {x.agent: x for x in _stored()} if baselines else {}
+    stored = {x.agent: x for x in stored_baselines()} if baselines else {}
     own, notices = [], []
     for path in paths:
         result = read_result(path)
         _check_definitions(path, result)
-        same = stored.get(result.agent)
-        if same is not None and (result.source, result.seed) != (same.source, same.seed):
-            raise ValueError(
-                f"{path} has the name of a stored baseline, {result.agent!r}, and is of another agent or seed "
-                f"({_origin(result)}; the baseline is {_origin(same)}): measure it with another --name, or leave the "
-                "baselines out with --no-baselines."
-            )
-        if same is not None and (lacks := _what_it_lacks(result)):
-            flags = "--no-baselines" + " --trials" * result.is_trial
-            notices.append(
-                f"{path} is not shown: it {lacks}, so that the stored baseline {result.agent!r} stays in its place. "
-                f"See it alone with {flags}."
-            )
-            continue
-        if same is not None:
+        if (same := stored.get(result.agent)) is not None:
+            _check_same_agent(path, result, same)
+            if lacks := _what_it_lacks(result):
+                flags = "--no-baselines" + " --trials" * result.is_trial
+                notices.append(
+                    f"{path} is not shown: it {lacks}, so that the stored baseline {result.agent!r} stays in its "
+                    f"place. See it alone with {flags}."
+                )
+                continue
             notices.append(f"{path} takes the place of the stored baseline {result.agent!r}.")
         if not trials:
             _check_no_trial(path, result)
         own.append(result)
     named = {x.agent for x in own}
     return Collected([x for x in stored.values() if x.agent not in named] + own, notices)
+
+
+def _check_same_agent(path: Path, result: Result, baseline: Result) -> None:
+    """Raise `ValueError` if a result has the name of a baseline and is not of its agent and seed."""
+    if (result.source, result.seed) != (baseline.source, baseline.seed):
+        raise ValueError(
+            f"{path} has the name of a stored baseline, {result.agent!r}, and is of another agent or seed "
+            f"({_origin(result)}; the baseline is {_origin(baseline)}): measure it with another --name, or leave the "
+            "baselines out with --no-baselines."
+        )
 
 
 def _origin(result: Result) -> str:
@@ -122,10 +126,6 @@ def is_leaderboard(file: Path) -> bool:
     """Return whether a file is a page that `write_page` wrote."""
     with file.open("rb") as opened:
         return TITLE in opened.read(2048)
-
-
-def _stored() -> list[Result]:
-    return baselines()
 
 
 class Cell(NamedTuple):

@@ -194,7 +194,7 @@ function impossible(about, state) {
 
 // How each party fared alone, and what it did, round by round.
 export function showOthers({ about }, found) {
-  const names = { "": "this episode", ...Object.fromEntries(about.actors ?? about.parties.map(({ key, name }) => [key, name])) };
+  const names = { "": "this episode", ...Object.fromEntries(about.actors) };
   const grid = element("table"), head = element("tr"), body = element("tbody"), top = element("thead");
   for (const text of ["", "reward in all", "belief in the truth"]) head.append(Object.assign(element("th", "", text), { scope: "col" }));
   top.append(head);

@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 import torch
 from jaxtyping import Bool, Int
 
+from undelude.hf._messages import without_authors
+
 # With "role" and "content"; "author" is "self", or else anybody who may know theta, such as "expert" or "other".
 Message: TypeAlias = Mapping[str, Any]
 
@@ -200,7 +202,7 @@ def _render(
     if getattr(tokenizer, "chat_template", None) is None:
         raise ValueError("The tokenizer has no chat template. Set tokenizer.chat_template, or load one that has it.")
     _check_arguments(tokenizer, chat_template_kwargs or {})
-    plain = [{name: x for name, x in m.items() if name != "author"} for m in messages]
+    plain = without_authors(messages)
 
     def render(chat: Sequence[Message], prompt: bool = False) -> str:
         options = {"tokenize": False, "add_generation_prompt": prompt}

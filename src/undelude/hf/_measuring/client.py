@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from undelude.hf._messages import without_authors
+
 # Seconds before the first further try, doubled each time; seconds at most that a server may ask to wait.
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 # Tries of a call that may yet succeed: the server is overloaded or limits the rate.
@@ -150,7 +152,7 @@ class Client:
         key = hashlib.sha256(call.encode()).hexdigest()
         if key in self._known:
             return self._known[key]
-        body["messages"] = [{name: x for name, x in message.items() if name != "author"} for message in messages]
+        body["messages"] = without_authors(messages)
         while True:
             kept = {name: value for name, value in fields.items() if name not in self._dropped}
             if "max_tokens" in self._dropped:

@@ -18,6 +18,7 @@ from undelude._checks import check_between, check_count
 from undelude.hf._marks.chat import check_words
 from undelude.hf._marks.do_tokens import num_words
 from undelude.hf._marks.generation import evaluating, generate_turn
+from undelude.hf._messages import without_authors
 from undelude.hf._teaching.functions import check_function
 from undelude.hf._teaching.losses import Targets
 
@@ -289,7 +290,7 @@ def check_template(template: str, who: str) -> None:
 
 def told(query: Query, template: str, who: str) -> list[dict[str, Any]]:
     """Return the messages that a teacher reads: the first one of the user is replaced by the template."""
-    messages = [{name: x for name, x in m.items() if name != "author"} for m in query.messages]
+    messages = without_authors(query.messages)
     first = next((i for i, m in enumerate(messages) if m["role"] == "user"), None)
     if first is None:
         raise ValueError(f"{who}: the conversation has no message of the user: {messages!r:.99}.")
