@@ -129,7 +129,7 @@ def test_second_process_of_an_index_is_refused_alone(run: Processes) -> None:
 
 
 def test_garbage_on_the_port_changes_nothing(run: Processes) -> None:
-    """Neither do connections that say nothing, or say part of a line."""
+    """Neither do connections that say nothing, or say part of a line, however many are open."""
     run.start(0)
     run.until_told(0, "waiting")
     hello = {"protocol": PROTOCOL, "process_id": 1, "num_processes": 2, "settings": SETTINGS}
@@ -152,8 +152,8 @@ def test_garbage_on_the_port_changes_nothing(run: Processes) -> None:
             connection = stack.enter_context(socket.create_connection(run.address))
             with contextlib.suppress(OSError):
                 connection.sendall(data)
-    run.start(1)
-    assert run.ends() == {0: None, 1: None}
+        run.start(1)
+        assert run.ends() == {0: None, 1: None}
 
 
 def test_process_that_leaves_may_join_again(run: Processes) -> None:

@@ -24,7 +24,7 @@ PROTOCOL = "undelude-meeting-1"
 NUMBER = "--num-processes"
 # Most bytes of a line, and the seconds within which a connection must send one.
 LINE, SECONDS = 2**16, 10.0
-# Most connections at a time beyond those of the run.
+# Most connections at a time beyond those of the run: the oldest is closed if one more comes.
 STRANGERS = 64
 # Seconds between two attempts to connect.
 BETWEEN = 0.2
@@ -196,11 +196,12 @@ class _Host:
             while self.missing:
                 if (now := time.monotonic()) > deadline:
                     self._end(f"{self.missing} did not join at {meeting.address} within {meeting.limit}: start it.")
-                for key, _ in self.selector.select(min(1.0, deadline - now + 0.01)):
-                    if key.fileobj is self.listening:
-                        self._accept()
-                    elif isinstance(key.fileobj, socket.socket):
-                        self._read(key.fileobj)
+                ready = [key.fileobj for key, _ in self.selector.select(min(1.0, deadline - now + 0.01))]
+                for connection in ready:
+                    if isinstance(connection, socket.socket) and connection is not self.listening:
+                        self._read(connection)
+                if self.listening in ready:  # Last: a connection that has ended makes room.
+                    self._accept()
                 for connection, (_, until) in [*self.received.items()]:
                     if time.monotonic() > until:
                         self._drop(connection)
@@ -222,8 +223,7 @@ class _Host:
             connection, _ = self.listening.accept()
             connection.setblocking(False)
             if len(self.received) > STRANGERS + self.meeting.num_processes:
-                connection.close()
-                return
+                self._drop(next(iter(self.received)))  # The oldest: a process of the run says its line at once.
             self.received[connection] = b"", time.monotonic() + SECONDS
             self.selector.register(connection, selectors.EVENT_READ)
 
