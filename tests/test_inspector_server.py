@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -210,6 +211,13 @@ def test_request_that_is_too_large_is_not_read(server):
     assert ask(server, "POST", "/api/read", None, Content_Length="many")[0] == 413
 
 
+def wait_until(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def connected(server, sent=b""):
     """Return a connection on which some bytes were sent."""
     parts = urlsplit(server.url)
@@ -257,12 +265,12 @@ def test_stopped_server_answers_no_open_connection(service):
 
 def test_time_of_a_request_begins_with_the_request(server, monkeypatch):
     """A page that was read for a while has its whole time for the next one."""
-    monkeypatch.setattr(server_module, "SECONDS", 2)
+    monkeypatch.setattr(server_module, "SECONDS", 3)
     begin, rest = HEAD.format(server.token).replace("1000", "2").encode().split(b"\r\n", 1)
     with connected(server) as connection:
-        time.sleep(1.5)
+        time.sleep(2)
         connection.sendall(begin + b"\r\n" + rest + b"\r\n")
-        time.sleep(1)
+        time.sleep(2)
         connection.sendall(b"{}")
         assert connection.recv(12) == b"HTTP/1.1 200"
 
@@ -273,26 +281,43 @@ def test_address_that_cannot_be_read_is_answered(server, capfd):
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_connections_are_bounded(service, monkeypatch):
-    """One more is told so; when another one ends, there is a place."""
+def test_idle_connections_keep_nobody_out(service, monkeypatch):
+    """Neither does one whose headers do not end: that which has waited longest is closed."""
     monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 3)
     server = Server(service)
-    idle = [connected(server) for _ in range(3)]
-    try:
-        with connected(server) as fourth:
-            assert fourth.recv(12) == b"HTTP/1.1 503"
-        idle.pop().close()
-        for _ in range(100):
-            with contextlib.suppress(http.client.HTTPException, ConnectionError):
-                if ask(server, "POST", "/api/describe", {})[0] == 200:
-                    break
-            time.sleep(0.1)
-        else:
-            pytest.fail("no place became free.")
-    finally:
-        for connection in idle:
-            connection.close()
-        server.stop()
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.stop)
+        connections = []
+        for sent in (HEAD.encode(), b"", b"GET"):
+            connections.append(stack.enter_context(connected(server, sent)))
+            wait_until(lambda: len(server._http.waiting) == len(connections))
+        first, *others = connections
+        assert ask(server, "POST", "/api/describe", {})[0] == 200
+        assert first.recv(9) == b""
+        for other in others:
+            other.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                other.recv(9)
+
+
+def test_connections_are_bounded(service, monkeypatch):
+    """If all are being answered, one more is told so; when another one ends, there is a place."""
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 2)
+    answers = threading.Event()
+    monkeypatch.setattr(service, "answer", lambda *_: {"came": answers.wait(60)})
+    server = Server(service)
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.stop)
+        stack.callback(answers.set)
+        request = (HEAD.format(server.token).replace("1000", "2") + "\r\n{}").encode()
+        busy = [stack.enter_context(connected(server, request)) for _ in range(2)]
+        wait_until(lambda: not server._http.waiting and len(server._http._open) == 2)
+        with connected(server) as third:
+            assert third.recv(12) == b"HTTP/1.1 503"
+        answers.set()
+        assert busy[0].recv(12) == b"HTTP/1.1 200"
+        wait_until(lambda: server._http.waiting)
+        assert ask(server, "POST", "/api/describe", {})[0] == 200
 
 
 def test_promises_of_the_security_page_are_those_of_the_server():

@@ -87,9 +87,9 @@ def test_processes_meet_in_any_order(run: Processes, order: tuple[int, ...]) -> 
 
 
 def test_missing_process_is_named_after_the_timeout(run: Processes) -> None:
-    run.start(0, number=3, timeout=0.5)
+    run.start(0, number=3, timeout=2.0)
     run.start(2, number=3, timeout=20.0)
-    message = f"process 1 of 3 did not join at {run.address} within 0.5 s (--join-timeout): start it."
+    message = f"process 1 of 3 did not join at {run.address} within 2 s (--join-timeout): start it."
     assert run.ends() == {0: message, 2: message}
 
 

@@ -18,6 +18,8 @@ Per: TypeAlias = Literal["step", "episode"]
 OnProgress: TypeAlias = Callable[[int, int, str], None]
 # The largest integer of 32 bits, with which JAX counts.
 MAX_COUNT = 2**31 - 1
+# The greatest port of a TCP connection.
+MAX_PORT = 65535
 
 Theta: TypeAlias = Any
 Action: TypeAlias = Any

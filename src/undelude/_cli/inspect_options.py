@@ -13,6 +13,7 @@ from undelude._cli.folders import check_holds_run, is_language_model, is_so
 from undelude._named_tasks import TASKS, check_task_name, is_fit
 from undelude._runs import layout
 from undelude._runs.config import Text, WholeNumber
+from undelude._types import MAX_PORT
 from undelude._versioned_tasks import NAMESPACE
 
 # The dialogue of a language model, unless another is named.
@@ -54,8 +55,8 @@ class Inspect:
             check_seed(self.seed)
         if self.num_rounds is not None and self.num_rounds < 1:
             raise UsageError(f"--num-rounds must be at least 1, not {self.num_rounds}.")
-        if not 0 <= self.port < 2**16:
-            raise UsageError(f"--port must be from 0 to 65535, not {self.port}.")
+        if not 0 <= self.port <= MAX_PORT:
+            raise UsageError(f"--port must be from 1 to {MAX_PORT}, or 0 for any free one, not {self.port}.")
         if self.is_model:
             if self.second is not None:
                 raise UsageError(

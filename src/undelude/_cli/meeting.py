@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from undelude._cli.errors import CommandError, ExitCode, UsageError
+from undelude._types import MAX_PORT
 
 # The name and version of these lines.
 PROTOCOL = "undelude-meeting-1"
@@ -47,10 +48,10 @@ class Address(NamedTuple):
             host = host[1:-1]
         elif ":" in host:
             host = ""
-        is_port = port.isascii() and port.isdecimal() and len(port) < 6 and 0 < int(port) < 2**16
+        is_port = port.isascii() and port.isdecimal() and len(port) < 6 and 0 < int(port) <= MAX_PORT
         if not (is_port and host and host.isascii() and host.isprintable() and not {*host} & {*" /@[]"}):
             raise UsageError(
-                f"--coordinator must be HOST:PORT of process 0, with a port from 1 to 65535, not {text!r:.99}."
+                f"--coordinator must be HOST:PORT of process 0, with a port from 1 to {MAX_PORT}, not {text!r:.99}."
             )
         return cls(host, int(port))
 

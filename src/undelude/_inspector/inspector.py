@@ -12,10 +12,10 @@ from undelude._inspector.service import Service
 from undelude._inspector.start import begin_with, first_actor, inspection_of
 from undelude._process.episodes import Episodes, one_of
 from undelude._process.host_world import World
+from undelude._types import MAX_PORT
 
 # Pixels: the height of the page in a notebook.
 HEIGHT = 900
-MAX_PORT = 65535
 
 
 class Inspector:

@@ -26,8 +26,9 @@ from undelude._inspector.service import Service
 
 # Most bytes of a request, and the seconds within which all of it must arrive.
 MAX_BYTES, SECONDS = 2**24, 30
-# Most connections at once, each of which has a thread.
-MAX_CONNECTIONS = 64
+# Most connections at once, each of which has a thread. If one more comes, the one that has waited longest for a request
+# is closed, and the new one has so many seconds to get its place.
+MAX_CONNECTIONS, PATIENCE = 64, 1.0
 # The header of each request for answers. A page from elsewhere cannot send it without permission, which none gets.
 TOKEN_HEADER = "X-Undelude-Token"
 POLICY = "Content-Security-Policy"
@@ -55,7 +56,7 @@ FILES = {
 # The page of a link without the token.
 NO_TOKEN = "_inspector", "page", "no-token.html"
 
-# What is answered if there are too many connections.
+# What is answered if there are too many connections, none of which can be closed.
 BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
     b'{"error": "the inspector has too many connections: try again."}'
@@ -148,11 +149,13 @@ class _Http(ThreadingHTTPServer):
         self.codes: set[str] = set()
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._open: set[socket.socket] = set()
+        # Those whose next request has not arrived, the one that has waited longest first: a dictionary keeps the order.
+        self.waiting: dict[socket.socket, None] = {}
         super().__init__(address, handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a connection in a thread; if there are too many, say so and close it."""
-        if not self._free.acquire(blocking=False):
+        if not self._has_place():
             request.setblocking(False)
             with contextlib.suppress(OSError):
                 request.send(BUSY)
@@ -164,8 +167,20 @@ class _Http(ThreadingHTTPServer):
             self._forget(request)
             raise
 
+    def _has_place(self) -> bool:
+        """Take a place for one more connection, if need be that of a connection which waits for a request."""
+        if self._free.acquire(blocking=False):
+            return True
+        for idle in list(self.waiting)[:1]:
+            self.waiting.pop(idle, None)
+            with contextlib.suppress(OSError):
+                idle.shutdown(socket.SHUT_RDWR)
+            return self._free.acquire(timeout=PATIENCE)
+        return False
+
     def _forget(self, request: Any) -> None:
         self._open.discard(request)
+        self.waiting.pop(request, None)
         self._free.release()
 
     def end_connections(self) -> None:
@@ -218,12 +233,15 @@ class _Handler(BaseHTTPRequestHandler):
     def handle_one_request(self) -> None:
         """Answer the next request, if it arrives in time."""
         self._arriving.deadline = time.monotonic() + SECONDS
+        self.server.waiting[self.connection] = None
         super().handle_one_request()
 
     def parse_request(self) -> bool:
-        """Read the rest of the request, for which the time begins with its first line."""
+        """Read the rest of the headers, for which, and for the body, the time begins with the first line."""
         self._arriving.deadline = time.monotonic() + SECONDS
-        return super().parse_request()
+        is_request = super().parse_request()
+        self.server.waiting.pop(self.connection, None)
+        return is_request
 
     def do_GET(self) -> None:
         """Send a file of the page, which itself is for those who have the token."""
