@@ -12,16 +12,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxpr_as_fun
 
 import undelude as ud
 from undelude._agents.networks.registry import ARCHITECTURES
 from undelude._cli import main
 from undelude._distributions import Symbols
 from undelude._distributions.inversion import invert, num_uniforms
-from undelude._runs import onnx_files
+from undelude._named_tasks import TASKS
+from undelude._runs import onnx_files, onnx_operations
 from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
 from undelude._runs.export import read_export
+from undelude.tasks import registry
 from user_folder import without_compiling
 
 KEY = jax.random.key(0)
@@ -184,11 +187,46 @@ def test_onnx_equals_agent_of_every_architecture_and_kind(name, kind, tmp_path, 
     check_episode(process, agent_of(name, process), tmp_path)
 
 
+def check_replay(process, agent, folder, batch_size=2):
+    """Read two episodes with the exported functions and with the agent's own: memories and predictions are equal."""
+    _, functions = read_export(ud.export(process, agent, folder, format="onnx", batch_size=batch_size))
+    episodes = jax.tree.map(np.asarray, ud.rollout(process, agent, key=KEY, num_episodes=batch_size))
+    mark = agent.own_actions == "do"
+    act = jax.jit(jax.vmap(lambda a, m: agent.g_A(a, m, intervened=mark)))
+    observe, predict = (jax.jit(jax.vmap(f)) for f in (agent.g_O, agent.f_A))
+    m = jax.vmap(lambda _: agent.init(num_rounds=process.num_rounds))(jnp.zeros(batch_size))
+    have = functions["init"]()
+    if process.opening:
+        m, have = observe(episodes.opening, m), functions["observe"](*have, *jax.tree.leaves(episodes.opening))
+    num_actions = len(jax.tree.leaves(episodes.actions))
+    for t in range(int(episodes.mask.all(0).sum())):
+        a, o = jax.tree.map(lambda x, t=t: x[:, t], (episodes.actions, episodes.observations))
+        u = np.full((batch_size, num_uniforms(jax.tree.map(lambda x: x[0], predict(m)))), 0.3, np.float32)
+        drawn = functions["act"](*have, u)
+        same(drawn[num_actions : len(drawn) - len(have)], jax.tree.leaves(predict(m)))
+        m, have = act(a, m), functions["take"](*have, *jax.tree.leaves(a))
+        same(have, jax.tree.leaves(m))
+        m, have = observe(o, m), functions["observe"](*have, *jax.tree.leaves(o))
+        same(have, jax.tree.leaves(m))
+
+
+# Tables of symbols; a memory of real numbers; an opening, observations of many parts.
+TASKS_OF_OURS = [task for task, named in TASKS.items() if named.extra is None]
+
+
+@needs_onnx
+@pytest.mark.parametrize("own_actions", ["do", "see"])
+def test_onnx_equals_exact_agent(own_actions, tmp_path):
+    process = ud.tasks.bandit(num_rounds=5)
+    check_replay(process, ud.ExactAgent(process, own_actions), tmp_path)
+
+
 @needs_onnx
 @pytest.mark.slow
-def test_onnx_equals_exact_agent(tmp_path):
-    process = process_of("symbols")
-    check_episode(process, ud.ExactAgent(process), tmp_path)
+@pytest.mark.parametrize("task", TASKS_OF_OURS)
+def test_onnx_equals_exact_agent_of_every_task(task, tmp_path):
+    process = registry.make(task)
+    check_replay(process, ud.ExactAgent(process), tmp_path)
 
 
 @needs_onnx
@@ -281,6 +319,37 @@ def test_operation_without_conversion_is_refused():
 
     with pytest.raises(TypeError, match=r"act of this agent cannot be written as ONNX: .* format .jax"):
         onnx_files.convert(f, [jax.ShapeDtypeStruct((2,), jnp.uint32)], "act")
+
+
+# Of a gather whose batch is the last axis.
+ENTRIES_LAST = jax.lax.GatherDimensionNumbers(offset_dims=(0, 1, 2), collapsed_slice_dims=(), start_index_map=(0, 1))
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        lambda x, i, j: jax.lax.dynamic_index_in_dim(x[i], j, keepdims=False),
+        lambda x, i, j: jax.lax.dynamic_slice(x, (i, j, 0), (1, 1, x.shape[2])),
+        lambda x, i, j: jax.lax.dynamic_slice(x, (0, i, j), (x.shape[0], 1, 1)),
+        lambda x, i, j: jax.lax.gather(x, jnp.array([[i, j], [j, i]]), ENTRIES_LAST, (1, 1, 3), mode="clip"),
+        lambda x, i, j: x.at[i, :, j].get(mode="clip"),
+        lambda x, i, j: x.at[:, jnp.stack([i, j])].get(mode="clip"),
+        lambda x, i, j: jax.vmap(lambda y, k: y.at[k].get(mode="clip"))(x, jnp.stack([i, j, i + j])),
+        lambda x, i, j: x.at[:, j].get(mode="fill", fill_value=7.0)[i],
+        lambda x, i, j: jnp.stack([x[i, j], x[j, i]], -1),
+        lambda x, i, j: jnp.where(x[i] > 0.5, x[j] > 0.5, i > j),
+    ],
+)
+@pytest.mark.parametrize("axes", [(None, 0, 0), (0, 0, 0), (1, None, 0), (0, 0, None)])
+def test_replaced_operations_are_equal(index, axes):
+    """Tables are read at all indices, beyond them too, alone and along axes of a batch."""
+    x = jax.random.uniform(KEY, (3, 3, 3, 3))
+    i, j = jnp.array([-4, 1, 3]), jnp.array([0, -1, 9])
+    f = jax.vmap(lambda *args: (index(*args),), axes)
+    arguments = [v if axis is not None else v[1] for v, axis in zip((x, i, j), axes, strict=True)]
+    traced = jax.make_jaxpr(f)(*arguments)
+    replaced = onnx_operations.convertible(traced)
+    np.testing.assert_array_equal(jaxpr_as_fun(replaced)(*arguments)[0], f(*arguments)[0])
 
 
 @needs_onnx

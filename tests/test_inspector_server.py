@@ -53,13 +53,12 @@ def server(service):
 def ask(server, method, path, body=None, **headers):
     """Send a request as a page of the server would, and return the status and the answer."""
     parts = urlsplit(server.url)
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
     data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
     given = {"X-Undelude-Token": server.token} | {name.replace("_", "-"): x for name, x in headers.items()}
-    connection.request(method, path, data, {name: x for name, x in given.items() if x is not None})
-    answer = connection.getresponse()
-    content = answer.read()
-    connection.close()
+    with contextlib.closing(http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)) as connection:
+        connection.request(method, path, data, {name: x for name, x in given.items() if x is not None})
+        answer = connection.getresponse()
+        content = answer.read()
     kind = answer.headers["Content-Type"]
     return answer.status, json.loads(content) if kind == "application/json" else content, answer.headers
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from undelude._process.episodes import Episodes
 from undelude._process.host_world import AbstractHostWorld
 from undelude._process.process import InteractionProcess
 from undelude._process.world import key_of
@@ -16,8 +17,9 @@ from undelude._tree import outline
 
 # Hexadecimal digits of a digest.
 DIGITS = 16
-# Most rounds of the episode in which a simulator's expert and cue are heard.
-ROUNDS = 3
+# Rounds in which a simulator's expert and cue are heard, and those of two episodes that show whether a seed repeats one:
+# a few answers may be equal by chance.
+ROUNDS, COMPARED = 3, 20
 
 
 def digest_of(process: InteractionProcess) -> str:
@@ -33,30 +35,36 @@ def digest_of_world(world: AbstractHostWorld) -> str:
     """Return a digest of a simulator: name, specs, prior, contexts, and what its expert and its cue say.
 
     They are heard in one short episode under the first context and one under the last, played by the expert. Their
-    answers do not count if a second play gives others, or if the expert is a person. The number of rounds does not
-    count, if there are three or more.
+    answers do not count if the same seed plays another episode the second time, or if the expert is a person. Nor does
+    the number of rounds, if there are three or more.
     """
     known: Any = vars(world)
     prior, contexts = jnp.asarray(known["prior"], float), jax.tree.map(_plain, known.get("contexts"))
     heard: Any = None
     if not world.expert_is_person:
-        first, again = (_heard(world, len(prior)) for _ in range(2))
-        heard = first if _digest(first) == _digest(again) else None
+        (heard, played), (_, again) = (_heard(world, len(prior)) for _ in range(2))
+        heard = heard if _digest(played) == _digest(again) else None
     return _digest((world.name, str(world.specs), prior, contexts, heard))
 
 
-def _heard(world: AbstractHostWorld, num_thetas: int) -> list[Any]:
-    """Return the expert's answers, and, if they are known, those under other contexts and the probabilities of cues."""
-    found = []
+def _heard(world: AbstractHostWorld, num_thetas: int) -> tuple[list[Any], list[Episodes]]:
+    """Return the expert's answers, and, if they are known, those under other contexts and the probabilities of cues.
+
+    Returns:
+        They, and the episodes in which they were heard.
+    """
+    found, played = [], []
     for theta in sorted({0, num_thetas - 1}):
-        size = {"num_episodes": 1, "num_rounds": min(ROUNDS, world.num_rounds)}
+        size = {"num_episodes": 1, "num_rounds": min(COMPARED, world.num_rounds)}
         episodes = rollout(world, None, key=key_of(0), theta=theta, executor="expert", **size)
         exists, evidence = np.asarray(episodes.mask), world.evidence(episodes)
+        exists = exists & (np.arange(exists.shape[1]) < ROUNDS)
+        played.append(episodes)
         answers = [episodes.actions if episodes.expert is None else episodes.expert]
         if not isinstance(evidence, str):
             answers += [jax.tree.map(lambda x: x[:, :-1], evidence.experts), dict(evidence.symbols)]
         found.append(jax.tree.map(lambda x, exists=exists: jnp.asarray(np.asarray(x)[exists]), answers))
-    return found
+    return found, played
 
 
 def _plain(x: Any) -> Any:

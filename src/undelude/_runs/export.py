@@ -96,13 +96,13 @@ def export(
     """
     path = Path(folder)
     check_free(path, overwrite=overwrite)
+    check_world(process)
     if not isinstance(agent, AbstractAgent):
         raise TypeError(
             f"export: a {type(agent).__name__} cannot be exported, because JAX cannot compile it; "
             "run it in Python, or teach an agent of undelude's."
         )
     _check_format(format)
-    check_world(process)
     check_mark(agent, agent.own_actions)
     check_fit(process, agent)
     num_rounds = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)

@@ -14,6 +14,7 @@ from jax.extend.core import jaxpr_as_fun
 from undelude._checks import one_line
 from undelude._runs.onnx_graph import rename
 from undelude._runs.onnx_nodes import simplify
+from undelude._runs.onnx_operations import convertible
 from undelude._versions import installing
 
 # Of the operators; ONNX Runtime reads it since 1.20.
@@ -46,7 +47,7 @@ def convert(f: Callable[..., list], arguments: Sequence[jax.ShapeDtypeStruct], n
         return _constants(f(), name).SerializeToString()
     # The conversion replaces functions of jax.numpy while it traces. Ours are traced before, so that no compiled
     # program keeps a replacement.
-    traced = jax.make_jaxpr(f)(*arguments)
+    traced = convertible(jax.make_jaxpr(f)(*arguments))
     try:
         with _quiet():
             model = jax2onnx.to_onnx(
@@ -81,7 +82,7 @@ def read_onnx(model: bytes) -> Callable[..., list[np.ndarray]]:
     runtime = _load("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # An error is raised too, and then told in our words.
     session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     inputs = [entry.name for entry in session.get_inputs()]
     outputs = [entry.name for entry in session.get_outputs()]
