@@ -17,8 +17,8 @@ from undelude._tree import outline
 
 # Hexadecimal digits of a digest.
 DIGITS = 16
-# Rounds in which a simulator's expert and cue are heard, and those of two episodes that show whether a seed repeats one:
-# a few answers may be equal by chance.
+# Rounds in which a simulator's expert and cue are heard, and rounds of two episodes that show whether a seed repeats
+# one: a few answers may be equal by chance.
 ROUNDS, COMPARED = 3, 20
 
 
