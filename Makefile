@@ -60,7 +60,7 @@ test-all:
 
 # Language models. Torch is large: `make test` runs these tests too once this target has installed it.
 test-hf: $(VENV)/.hf
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(CHOSEN) --jaxtyping-packages= $(HF)
+	$(BIN)/python -m pytest $(PYTEST_ARGS) $(CHOSEN) --jaxtyping-packages= $(HF)
 
 test-fast: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS) $(FAST_TESTS)
