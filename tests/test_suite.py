@@ -19,6 +19,7 @@ from undelude._certificate.numbers import share
 from undelude._certificate.quantity import Quantity
 from undelude._cli import main, suite_train
 from undelude._cli.errors import UsageError
+from undelude._cli.suite import estimate, estimate_share
 from undelude._cli.suite_options import TrainSuite
 from undelude._cli.suite_train import config_of
 from undelude._suite import aggregate, definitions, leaderboard, protocol, scale, worst_round
@@ -683,6 +684,16 @@ def test_training_of_nothing_fails(folder, capfd, monkeypatch):
     assert "nothing was taught" in err
     assert "needs the extra [gym]" in err
     assert "Taught" not in out
+
+
+def test_table_breaks_no_number_in_a_narrow_terminal(folder, capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert suite("table") == 0
+    out = capfd.readouterr().out
+    standings = aggregate.standings(leaderboard.stored_baselines())
+    assert len(standings) > 20
+    for x in standings:
+        assert re.search(rf"{re.escape(estimate_share(x.score))} +{re.escape(estimate(x.median_kl))} ", out), x.agent
 
 
 def test_exact_agent_without_gymnasium_beside_the_baselines(folder, capfd, monkeypatch):

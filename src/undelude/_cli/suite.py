@@ -208,11 +208,11 @@ def _print_standing(result: Result, file: Path) -> None:
 
 
 def print_standings(console: Console, standings: list[aggregate.Standing]) -> None:
-    """Print a row for each agent."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    """Print a row for each agent, in 80 columns without a break in a number."""
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     table.add_column("agent", overflow="fold")
-    for head in ("normalised return", "median KL to do", "sober", "deluded", "played"):
-        table.add_column(head, justify="right")
+    for head in ("normalised return", "median KL to do", "sober", "deluded", "of"):
+        table.add_column(head, justify="right", no_wrap=True)
     for x in standings:
         table.add_row(
             x.agent,
@@ -220,7 +220,7 @@ def print_standings(console: Console, standings: list[aggregate.Standing]) -> No
             estimate(x.median_kl),
             str(x.verdicts.get("sober", 0)),
             str(x.verdicts.get("deluded", 0)),
-            f"{len(x.played)} of {len(SUITE)}",
+            f"{len(x.played)}",
         )
     console.print(table)
     for x in standings:
