@@ -22,7 +22,7 @@ import undelude as ud
 from processes import arm
 from undelude._certificate.example_episode import example_episode
 from undelude._certificate.numbers import short, with_error
-from undelude._certificate.verdict import WORDS, judge
+from undelude._certificate.verdict import WORDS, are_distances_identical, judge
 from undelude._cli.app import Command
 from undelude._report import write_report
 from undelude._report.words import story, verdict
@@ -31,6 +31,7 @@ from undelude._runs.contents import read_run
 from undelude._runs.directory import RunDirectory
 from undelude._runs.errors import RunError
 from undelude._versions import versions
+from undelude.tasks.registry import make
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # HTML elements without a closing tag.
@@ -245,12 +246,28 @@ def test_answers_agree_however_far_the_agent_is(name: str) -> None:
     quantities = dict(ud.certify(task, agent, key=jax.random.key(0), num_episodes=4, num_rounds=2).quantities)
     errors = {f"action_{x}_{y}": 0.01 for x in ("kl", "tv") for y in ("do", "see")}
     quantities |= {x: dataclasses.replace(quantities[x], standard_error=error) for x, error in errors.items()}
-    assert judge(quantities).kind == "agree"
+    assert judge(quantities, {}).kind == "agree"
     assert quantities["action_kl_do"].value > 0.1
     other = name.removesuffix("_se")
     field = "standard_error" if name != other else "value"
     changed = dataclasses.replace(quantities[other], **{field: getattr(quantities[other], field) * 1.01})
-    assert judge(quantities | {other: changed}).kind == "neither"
+    assert judge(quantities | {other: changed}, {}).kind == "neither"
+
+
+def test_answers_that_differ_by_symmetry_do_not_agree() -> None:
+    """The sober answer is sure of one box of the frog and the deluded one of the other; the agent knows neither."""
+    agent = ud.HostAgent(lambda n: n, lambda m, a, o: (np.full((m, 2), 1 / 2), m))
+    report = ud.certify(make("undelude/frog-v1"), agent, key=jax.random.key(0), num_episodes=64, baselines=False)
+    quantities = report.quantities
+    assert are_distances_identical(quantities)
+    assert quantities["action_kl_do"].value == pytest.approx(np.log(2) / 2, abs=1e-5)
+    assert judge(quantities, {}).kind == "agree"
+    assert report.verdict == "neither"
+    assert str(report).startswith("Neither sober nor deluded. ")
+    # The answers are opposite in round 2 of the episodes in which theta is another one than see believes, about half.
+    (differ,) = re.findall(r"\nNote: the agent is as far .* the total variation between them is ([\d.]+)\.", str(report))
+    assert 0.15 < float(differ) < 0.35
+    assert "its own actions are marked do, and how it reads them is its own" in str(report)
 
 
 def test_infinite_kl_is_judged_by_total_variation(tmp_path: Path, deluded: Files) -> None:

@@ -19,7 +19,7 @@ from undelude._agents.host import HostAgent
 from undelude._certificate.attributes import Measured, StandardError
 from undelude._certificate.baselines import BASELINES, Baselines, advise, measure_baselines
 from undelude._certificate.host_worlds import measure_in_world, measure_world_baselines
-from undelude._certificate.notes import describe_notes
+from undelude._certificate.notes import describe_marks, describe_notes
 from undelude._certificate.per_episode import measure
 from undelude._certificate.quantity import Quantity
 from undelude._certificate.verdict import Kind, judge
@@ -62,7 +62,8 @@ class Certificate:
     Attributes:
         task: the name of the process.
         agent: the type of the agent.
-        own_actions: how the agent read its own actions, `"do"` or `"see"`.
+        own_actions: how the agent read its own actions, `"do"` or `"see"`; of a `HostAgent`, how they were marked, which
+            its policy need not heed.
         num_episodes: B.
         num_rounds: T.
         seconds: the time that measuring took; in a run, without the baselines, which were measured while it trained.
@@ -172,17 +173,18 @@ class Certificate:
         - `"deluded"`: at least five times nearer to the deluded answer;
         - `"neither"`;
         - `"agree"`: both answers agree about actions on its histories, so that delusion would not show in them: the
-          distances to both are below 0.001, or have the same means and standard errors, as KL and as total variation;
+          distances to both are below 0.001, or have the same means and standard errors, as KL and as total variation,
+          and not by symmetry alone (`notes["answers_differ"]`);
         - `"undecided"`: the standard errors are too large to say;
         - `"unknown"`: a distance was not measured.
         """
-        return judge(self.quantities).kind
+        return judge(self.quantities, self.notes).kind
 
     def __str__(self) -> str:
         """Return the verdict, a line for each quantity that was measured, and the notes."""
         lines = [
-            str(judge(self.quantities)),
-            f"{self.agent} on {self.task}, own actions read as {self.own_actions}; "
+            str(judge(self.quantities, self.notes)),
+            f"{self.agent} on {self.task}; {describe_marks(self.agent, self.own_actions)}; "
             f"{self.num_episodes} episodes of {self.num_rounds} rounds",
         ]
         for name, quantity in self.quantities.items():

@@ -11,11 +11,13 @@ from undelude._agents.base import AbstractAgent
 from undelude._agents.host import HostAgent
 from undelude._certificate.baselines import BASELINES, Baselines
 from undelude._certificate.per_episode import (
+    BETWEEN,
     BY_ROUND,
     CERTAIN,
     MARKS,
     MeasuredEpisodes,
     Predictions,
+    between,
     check_sums,
     implied_belief,
     measure_losses,
@@ -26,6 +28,7 @@ from undelude._certificate.per_episode import (
 )
 from undelude._certificate.quantity import Quantity
 from undelude._certificate.rounds import Mask, count_rounds, fill_missing, mean_over_rounds, reward_per_round
+from undelude._certificate.verdict import note_on_answers
 from undelude._compiled import compiled_for
 from undelude._distributions import AbstractDistribution, divergences, mixture
 from undelude._pieces import episode_ids, in_pieces
@@ -65,7 +68,7 @@ def measure_in_world(
     batch = episodes, mask, episode_ids(len(episodes.mask)), predictions, known
     found = in_pieces(lambda piece: _measure_piece(predictor, key, *piece), batch)
     check_sums(found, agent)
-    kl_by_round = take_by_round(found, mask)
+    kl_by_round, tv = take_by_round(found, mask), float(np.mean(found.pop(BETWEEN, 0.0)))
     kinds = ["action", "observation"]
     no_losses = {
         f"{kind}_{x}": f"the HostAgent does not predict {kind}s."
@@ -78,7 +81,7 @@ def measure_in_world(
     reasons["deluded_fraction"] = why_no_belief(world) if known is not None else why
     quantities = {name: Quantity(why_none=reason) for name, reason in reasons.items()}
     quantities |= summarise(found, reasons)
-    return MeasuredEpisodes(quantities, {}, kl_by_round)
+    return MeasuredEpisodes(quantities, note_on_answers(quantities, tv), kl_by_round)
 
 
 @compiled_for(runs=50)
@@ -112,13 +115,15 @@ def _compare(
     """Return the distances of an agent's T + 1 policies in one episode to both exact answers; one also by round."""
     T, end = episode.num_rounds, count_rounds(episode, mask)
     P_A = jax.tree.map(lambda x: x[:T], policies)
-    result = {}
+    result, answers = {}, []
     for mark in MARKS:
         log_posterior = evidence.log_posterior(episode, mark == "do")
         answer = jax.vmap(mixture)(log_posterior[:T], jax.tree.map(lambda x: x[:T], evidence.experts))
+        answers.append(answer)
         kl, tv = jax.vmap(lambda p, q, k: divergences(p, q, key=k))(answer, P_A, jax.random.split(key, T))
         result |= {f"action_kl_{mark}": mean_over_rounds(kl, mask), f"action_tv_{mark}": mean_over_rounds(tv, mask)}
         result |= {BY_ROUND: kl} if mark == "do" else {}
+    result[BETWEEN] = between(jax.tree.map(lambda *x: jnp.stack(x), *answers), mask, key)
     belief = implied_belief(index(evidence.experts, end), index(policies, end))
     if belief is not None:
         deluded = (belief.max() > CERTAIN) & (belief.argmax() != episode.theta)

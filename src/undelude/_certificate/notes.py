@@ -3,11 +3,19 @@
 from collections.abc import Mapping
 
 from undelude._certificate.quantity import Quantity
+from undelude._certificate.verdict import DIFFER
 
 # Notes that do not belong to a quantity, with the word before them, the most important first.
-REMARKS = {"imitation": "Warning", "expert": "Note", "failures": "Note"}
+REMARKS = {"imitation": "Warning", "expert": "Note", "failures": "Note", DIFFER: "Note"}
 # Names of quantities that the tables show by other words.
 NAMES = {"reward_best": "best known without theta (reward_best)"}
+
+
+def describe_marks(agent: str, own_actions: str) -> str:
+    """Return in words how an agent reads its own actions; of a `HostAgent`, how they were marked."""
+    if agent == "HostAgent":
+        return f"its own actions are marked {own_actions}, and how it reads them is its own"
+    return f"it reads its own actions as {own_actions}"
 
 
 def describe_notes(quantities: Mapping[str, Quantity], notes: Mapping[str, str]) -> list[str]:

@@ -23,6 +23,7 @@ from undelude._certificate.rounds import (
     reward_per_round,
     with_one_more_round,
 )
+from undelude._certificate.verdict import note_on_answers
 from undelude._checks import TOLERANCE
 from undelude._compiled import compiled_for
 from undelude._distributions import (
@@ -60,6 +61,8 @@ COUNTS = {
 }
 # The distance whose mean over rounds is `action_kl_do`, for each round.
 BY_ROUND = "action_kl_do_by_round"
+# The total variation between the two answers to actions.
+BETWEEN = "answers_tv"
 
 
 class MeasuredEpisodes(NamedTuple):
@@ -67,7 +70,7 @@ class MeasuredEpisodes(NamedTuple):
 
     Attributes:
         quantities: of the certificate, by name.
-        notes: on impossible readings of the histories.
+        notes: on impossible readings of the histories, and on answers that differ though the agent is as far from both.
         kl_by_round: `[B, T]`, nats: the distances whose means over rounds are averaged in `action_kl_do`; NaN in rounds
             that do not exist. None if they were not measured.
     """
@@ -103,7 +106,7 @@ def measure(
     batch = episodes, mask, ids, predictions
     found = in_pieces(lambda piece: _measure_piece(process, predictor, key, *piece), batch)
     check_sums(found, agent)
-    kl_by_round = take_by_round(found, mask)
+    kl_by_round, tv = take_by_round(found, mask), float(np.mean(found.pop(BETWEEN, 0.0)))
     notes = {}
     for mark in MARKS if process.finite else ():
         if (share := float(np.mean(found.pop(f"impossible_{mark}")))) > 0:
@@ -114,7 +117,7 @@ def measure(
     no_belief = why_no_belief(process)
     quantities = {name: Quantity(why_none=why) for name, why in _why_missing(process, found, no_belief).items()}
     quantities |= summarise(found, {"deluded_fraction": no_belief})
-    return MeasuredEpisodes(quantities, notes, kl_by_round)
+    return MeasuredEpisodes(quantities, notes | note_on_answers(quantities, tv), kl_by_round)
 
 
 def summarise(found: dict[str, Array], why_nan: Mapping[str, str]) -> dict[str, Quantity]:
@@ -227,8 +230,8 @@ def measure_episode(
 
     Returns:
         Quantities of the certificate; `impossible_do` and `impossible_see`, whether that reading of the history is
-        impossible; `f_A_excess` and `f_O_excess`, by how much the predicted probabilities miss a sum of one; and
-        `action_kl_do_by_round`, `[T]`, of which `action_kl_do` is the mean.
+        impossible; `f_A_excess` and `f_O_excess`, by how much the predicted probabilities miss a sum of one;
+        `action_kl_do_by_round`, `[T]`, of which `action_kl_do` is the mean; and `answers_tv`, between both answers.
     """
     P_A, P_O = predictions
     end = count_rounds(episode, mask)
@@ -240,7 +243,7 @@ def measure_episode(
     P_A = None if P_A is None else jax.tree.map(lambda x: x[: episode.num_rounds], P_A)
     masks = mask, observation_mask(episode, mask)
 
-    def compare(marked: Episodes) -> dict[str, Array]:
+    def compare(marked: Episodes) -> tuple[dict[str, Array], AbstractDistribution]:
         compared = {"impossible": filter(process, marked).impossible[end].astype(float)}
         answers = predict_stepwise(ExactAgent(process), marked)
         for kind, answer, P, exists in zip(("action", "observation"), answers, (P_A, P_O), masks, strict=True):
@@ -249,11 +252,12 @@ def measure_episode(
                 kl, tv = jax.vmap(lambda p, q, k: divergences(p, q, key=k))(answer, P, keys)
                 compared |= {f"{kind}_kl": mean_over_rounds(kl, exists), f"{kind}_tv": mean_over_rounds(tv, exists)}
                 compared |= {"by_round": kl} if kind == "action" else {}
-        return compared
+        return compared, answers[0]
 
-    both = for_each_mark(compare, episode)
+    both, answers = for_each_mark(compare, episode)
     if "by_round" in both:
         result[BY_ROUND] = both.pop("by_round")[MARKS.index("do")]
+        result[BETWEEN] = between(answers, mask, key_answer)
     for name, values in both.items():
         result |= {f"{name}_{mark}": x for mark, x in zip(MARKS, values, strict=True)}
     if last_policy is not None:
@@ -264,6 +268,13 @@ def measure_episode(
         deluded = (belief.max() > CERTAIN) & (belief.argmax() != theta)
         result["deluded_fraction"] = jnp.where(jnp.isnan(belief).any(), jnp.nan, deluded.astype(float))
     return result
+
+
+def between(answers: AbstractDistribution, mask: Mask, key: Key[Array, ""]) -> Float[Array, ""]:
+    """Return the total variation between both answers to actions, whose leading axes are marks and rounds: its mean."""
+    do, see = (jax.tree.map(lambda x, i=i: x[i], answers) for i in range(len(MARKS)))
+    tv = jax.vmap(lambda p, q, k: divergences(p, q, key=k)[1])(do, see, jax.random.split(key, _length(do)))
+    return mean_over_rounds(tv, mask)
 
 
 def measure_losses(

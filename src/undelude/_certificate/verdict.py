@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal, TypeAlias
 
 from undelude._certificate.numbers import short, with_error
@@ -16,6 +16,8 @@ FLOOR = 1e-3
 # Largest relative difference at which the means and the standard errors of both distances count as identical. They
 # differ by rounding alone if both answers are the same on every history, however far the agent is from them.
 SAME = 1e-3
+# The note of a certificate whose distances are the same, and whose two answers are not.
+DIFFER = "answers_differ"
 # Half width of an interval, in standard errors.
 WIDTH = 2.0
 # KL(answer || agent), without line breaks.
@@ -50,23 +52,23 @@ class Verdict:
         return f"{self.word}. {self.distances}."
 
 
-def judge(quantities: Mapping[str, Quantity]) -> Verdict:
+def judge(quantities: Mapping[str, Quantity], notes: Collection[str]) -> Verdict:
     """Judge whether an agent is sober or deluded, from `action_kl_do`, `action_kl_see` and their standard errors.
 
     An agent is sober if its distance to the interventional answer is at most a fifth of its distance to the deluded
     answer, for all values within two standard errors; and deluded the other way round. Both answers agree if both
     distances are below a thousandth, or if the distances to them, as KL and as total variation, have the same means and
-    the same standard errors. If a KL is infinite, the verdict compares total variation instead.
+    the same standard errors, unless it was noted that the answers differ (`note_on_answers`). If a KL is infinite, the
+    verdict compares total variation instead.
 
     Args:
         quantities: of a certificate, by name.
+        notes: names of its notes.
     """
-    do, see, tv_do, tv_see, gap = (
-        quantities.get(name, Quantity())
-        for name in ("action_kl_do", "action_kl_see", "action_tv_do", "action_tv_see", "action_calibration_gap")
-    )
+    do, see = (quantities.get(f"action_kl_{mark}", Quantity()) for mark in ("do", "see"))
     if do.value is None or see.value is None:
         reason = do.why_none or see.why_none or "the task has no exact answer."
+        gap = quantities.get("action_calibration_gap", Quantity())
         measured = f"Calibration gap of its actions {with_error(gap.value, gap.standard_error)} nats"
         distances = measured if gap.value is not None else "Its predictions of actions were not measured"
         reading = (
@@ -75,10 +77,10 @@ def judge(quantities: Mapping[str, Quantity]) -> Verdict:
         )
         return Verdict("unknown", distances, reading)
     finite = math.isfinite(do.value) and math.isfinite(see.value)
-    if _identical(do, see) and _identical(tv_do, tv_see):
+    if are_distances_identical(quantities) and DIFFER not in notes:
         kind: Kind = "agree"
     else:
-        kind = _kind(do, see) if finite else _kind(tv_do, tv_see)
+        kind = _kind(do, see) if finite else _kind(*(quantities[f"action_tv_{mark}"] for mark in ("do", "see")))
     reading = (
         f"The two distances compare the agent's predictions with the exact ones, as {KL} per action on histories that "
         "the agent produced. The interventional answer treats the agent's actions as interventions; the deluded answer "
@@ -92,12 +94,34 @@ def judge(quantities: Mapping[str, Quantity]) -> Verdict:
     return Verdict(kind, distances[0].upper() + distances[1:], reading)
 
 
-def _identical(do: Quantity, see: Quantity) -> bool:
-    """Return whether two distances have the same mean and the same standard error, up to rounding.
+def note_on_answers(quantities: Mapping[str, Quantity], tv: float) -> dict[str, str]:
+    """Return the note that an agent is as far from one answer as from the other, which differ; empty if it is not so.
+
+    By symmetry alone: one answer may be sure of an action and the other one of another, and the agent of none.
+
+    Args:
+        quantities: of the certificate, by name.
+        tv: the total variation between both answers to actions, a mean over the agent's histories.
+    """
+    if tv < FLOOR or not are_distances_identical(quantities):
+        return {}
+    return {
+        DIFFER: "the agent is as far from one answer about actions as from the other, and yet they differ: the total "
+        f"variation between them is {short(tv)}."
+    }
+
+
+def are_distances_identical(quantities: Mapping[str, Quantity]) -> bool:
+    """Return whether the distances to both answers have the same means and the same standard errors.
 
     Two different answers may have the same mean distance. The error of each mean measures how the distance varies
-    between episodes, so that a chance agreement of all four numbers is unlikely.
+    between episodes, so that a chance agreement of all numbers is unlikely.
     """
+    pairs = [[quantities.get(f"action_{x}_{mark}", Quantity()) for mark in ("do", "see")] for x in ("kl", "tv")]
+    return all(_identical(do, see) for do, see in pairs)
+
+
+def _identical(do: Quantity, see: Quantity) -> bool:
     if do.value is None or see.value is None or do.standard_error is None or see.standard_error is None:
         return False
     pairs = ((do.value, see.value), (do.standard_error, see.standard_error))

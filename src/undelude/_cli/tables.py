@@ -6,7 +6,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from undelude._certificate.notes import describe_notes
+from undelude._certificate.notes import describe_marks, describe_notes
 from undelude._certificate.numbers import with_error
 from undelude._certificate.quantity import Quantity
 from undelude._certificate.verdict import judge
@@ -25,11 +25,11 @@ REWARDS = {
 def print_certificate(console: Console, certificate: dict[str, Any]) -> None:
     """Print a certificate: the verdict, the distances of the predictions to both answers, and the rewards."""
     c, quantities = certificate, quantities_of(certificate)
-    console.print(f"{judge(quantities)}\n".replace("\N{NO-BREAK SPACE}", " "), style="bold")
+    console.print(f"{judge(quantities, c.get('notes', {}))}\n".replace("\N{NO-BREAK SPACE}", " "), style="bold")
     teaching = f", {c['teaching']} teaching" if "teaching" in c else ""
     console.print(
         f"{c['task']}: {c['agent']}{teaching}, measured on {c['num_episodes']} of its own episodes; "
-        f"it reads its own actions as {c['own_actions']}.\n"
+        f"{describe_marks(c['agent'], c['own_actions'])}.\n"
     )
     answers = ("from the interventional\nanswer, P(. | do(a), o)", "from the deluded\nanswer, P(. | a, o)")
     distances = _table("distance of", *answers)

@@ -14,7 +14,7 @@ from jax.core import Tracer
 from matplotlib.figure import Figure
 
 from undelude._certificate.certificate import Certificate
-from undelude._certificate.notes import describe_notes
+from undelude._certificate.notes import describe_marks, describe_notes
 from undelude._certificate.numbers import with_error
 from undelude._certificate.verdict import judge
 from undelude._drawing.charts import distances, dots
@@ -53,10 +53,10 @@ def of_certificate(report: Certificate) -> str:
     ]
     notes = "".join(f'<p class="aside">{escape(note)}</p>' for note in describe_notes(report.quantities, report.notes))
     about = (
-        f"{report.agent} on {report.task}, own actions read as {report.own_actions}; {report.num_episodes:,} episodes "
-        f"of {report.num_rounds} rounds"
+        f"{report.agent} on {report.task}; {describe_marks(report.agent, report.own_actions)}; "
+        f"{report.num_episodes:,} episodes of {report.num_rounds} rounds"
     )
-    head = f'<p><b>{escape(str(judge(report.quantities)))}</b></p><p class="aside">{escape(about)}</p>'
+    head = f'<p><b>{escape(str(judge(report.quantities, report.notes)))}</b></p><p class="aside">{escape(about)}</p>'
     return _page(head, _distances(report), _table([], rows), notes)
 
 

@@ -128,7 +128,8 @@ def _byline(run: RunContents) -> list[str]:
         parts.append(f"{done} updates" if steps in (None, done) else f"{done} of {steps} updates")
     if certificate.get("own_actions"):
         mark = str(certificate["own_actions"])
-        parts.append(f"reading its own actions as {MARKS.get(mark, mark)}")
+        is_host = certificate.get("agent") == "HostAgent"  # How its policy reads them is not known.
+        parts.append(f"{'its own actions marked' if is_host else 'reading its own actions'} as {MARKS.get(mark, mark)}")
     return parts
 
 

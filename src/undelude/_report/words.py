@@ -13,7 +13,9 @@ SURE = 0.9
 
 def verdict(run: RunContents) -> Verdict:
     """Return the verdict on the agent of a run; without a certificate, what its metrics say."""
-    return _without_certificate(run) if run.certificate is None else judge(run.quantities)
+    if run.certificate is None:
+        return _without_certificate(run)
+    return judge(run.quantities, run.certificate.get("notes", {}))
 
 
 def _without_certificate(run: RunContents) -> Verdict:
