@@ -264,9 +264,9 @@ def test_answers_that_differ_by_symmetry_do_not_agree() -> None:
     assert judge(quantities, {}).kind == "agree"
     assert report.verdict == "neither"
     assert str(report).startswith("Neither sober nor deluded. ")
-    # The answers are opposite in round 2 of the episodes in which theta is another one than see believes, about half.
-    (differ,) = re.findall(r"\nNote: the agent is as far .* the total variation between them is ([\d.]+)\.", str(report))
-    assert 0.15 < float(differ) < 0.35
+    # The answers are opposite in round 2 of about half of the episodes.
+    differ = re.search(r"\nNote: .* they differ: the total variation between them is ([\d.]+)\.", str(report))
+    assert 0.15 < float(differ[1]) < 0.35
     assert "its own actions are marked do, and how it reads them is its own" in str(report)
 
 

@@ -386,9 +386,23 @@ def test_standing_of_a_known_agent():
     assert found.verdicts == {"sober": len(SUITE)}
 
 
-def test_interval_is_over_seeds_if_there_are_several():
-    same = aggregate.standing([all_at(0.5, seed=0, se=9.0), all_at(0.5, seed=1, se=9.0)])
-    assert same.score.low == pytest.approx(0.5) == pytest.approx(same.score.high)
+def width(standing):
+    return standing.score.high - standing.score.low
+
+
+def test_interval_is_over_seeds_and_episodes():
+    """Another seed plays the same episodes, so that one with the same numbers tells nothing new."""
+    one = aggregate.standing([all_at(0.5, seed=0, se=0.1)])
+    same = aggregate.standing([all_at(0.5, seed=seed, se=0.1) for seed in range(3)])
+    assert width(same) == pytest.approx(width(one), rel=0.15)
+    reward = same.tasks[BANDIT.id].normalised
+    assert reward.standard_error == pytest.approx(one.tasks[BANDIT.id].normalised.standard_error)
+    apart = [all_at(x, seed=seed, se=0.1) for seed, x in enumerate((0.4, 0.5, 0.6))]
+    spread = scale.span(BANDIT.id) * 0.1 / math.sqrt(3)
+    over_episodes = one.tasks[BANDIT.id].reward.standard_error
+    assert aggregate.over_seeds(apart, BANDIT.id, "reward").standard_error == pytest.approx(
+        math.hypot(spread, over_episodes)
+    )
     far = aggregate.standing([all_at(0.2, seed=0), all_at(0.8, seed=1)])
     assert far.score.value == pytest.approx(0.5)
     assert far.score.low < 0.4 < 0.6 < far.score.high
@@ -446,8 +460,9 @@ def test_standing_on_each_task():
     found = aggregate.standing([result_of(one, seed=0), result_of(other, seed=1)])
     bandit = found.tasks[BANDIT.id]
     assert (bandit.status, bandit.verdict, bandit.is_trial) == ("played", "undecided", True)
-    assert bandit.distance == Quantity(2.0, 1.0)
-    assert bandit.reward == Quantity(0.4, pytest.approx(0.1))
+    # The errors over the two seeds, 1 and .1, and the mean of those over episodes, .1 and 0.
+    assert bandit.distance == Quantity(2.0, pytest.approx(math.hypot(1.0, 0.05)))
+    assert bandit.reward == Quantity(0.4, pytest.approx(math.hypot(0.1, 0.05)))
     assert bandit.normalised == scale.normalised(BANDIT.id, bandit.reward)
     assert bandit.normalised.value is not None
     assert found.tasks[FROG.id] == aggregate.TaskStanding("not played")

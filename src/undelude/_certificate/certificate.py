@@ -62,8 +62,8 @@ class Certificate:
     Attributes:
         task: the name of the process.
         agent: the type of the agent.
-        own_actions: how the agent read its own actions, `"do"` or `"see"`; of a `HostAgent`, how they were marked, which
-            its policy need not heed.
+        own_actions: how the agent read its own actions, `"do"` or `"see"`; of a `HostAgent`, how they were marked,
+            which its policy need not heed.
         num_episodes: B.
         num_rounds: T.
         seconds: the time that measuring took; in a run, without the baselines, which were measured while it trained.

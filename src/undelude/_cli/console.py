@@ -44,8 +44,8 @@ def printable(text: str) -> str:
 
 
 def make_console(*, stderr: bool) -> Console:
-    """Return a console that prints text as it is, without markup and highlighting."""
-    return PlainConsole(stderr=stderr, highlight=False, markup=False)
+    """Return a console that prints text as it is, without markup, emoji and highlighting."""
+    return PlainConsole(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 @contextlib.contextmanager

@@ -198,14 +198,22 @@ def task_standing(results: Sequence[Result], task: str) -> TaskStanding:
 
 
 def over_seeds(results: Sequence[Result], task: str, name: str) -> Quantity:
-    """Return the mean of a score over training seeds with its standard error; of one seed, the error over episodes."""
+    """Return the mean of a score over training seeds with its standard error.
+
+    All seeds play the same episodes, whose luck the spread of the seeds does not show. So the error is that over
+    episodes, the mean of the seeds' own, and, of several seeds, that over seeds beside it.
+    """
     scores = [result.tasks[task].score(name) for result in results]
     if len(scores) == 1:
         return scores[0]
     values = [score.value for score in scores if score.value is not None]
     if len(values) < len(scores):
         return Quantity(why_none="not measured for a seed.")
-    return Quantity.over_episodes(values)
+    found = Quantity.over_episodes(values)
+    if found.standard_error is None:
+        return found
+    over_episodes = float(np.mean([score.standard_error or 0.0 for score in scores]))
+    return dataclasses.replace(found, standard_error=math.hypot(found.standard_error, over_episodes))
 
 
 def _entries(results: Sequence[Result], task: str, name: str) -> list[tuple[float, float]]:
@@ -230,19 +238,19 @@ def _scaled(estimate: Estimate | None, share: float) -> Estimate:
 def _bootstrap(entries: list[list[tuple[float, float]]], statistic: Statistic) -> Estimate | None:
     """Return a statistic of all tasks and its interval by a stratified bootstrap (Agarwal et al., 2021).
 
-    Each resample draws as many seeds of each task as there are, with replacement. Of a task with one seed it draws from
-    a normal distribution with the standard error over episodes, since nothing is known about other seeds.
+    Each resample draws as many seeds of each task as there are, with replacement, and the luck of the episodes, which all
+    seeds of a task share, from a normal distribution with the standard error over episodes.
     """
     if not entries:
         return None
     rng, drawn = np.random.default_rng(0), []
     for task in entries:
         values, errors = np.array(task).T
+        luck = rng.normal(size=(RESAMPLES, 1)) * errors.mean()
         if len(task) == 1:
-            noise = rng.normal(size=(RESAMPLES, 1)) * errors
-            drawn.append(values + noise)
+            drawn.append(values + luck)
         else:
-            drawn.append(values[rng.integers(len(values), size=(RESAMPLES, len(values)))])
+            drawn.append(values[rng.integers(len(values), size=(RESAMPLES, len(values)))] + luck)
     value = statistic(np.concatenate([np.array(task)[:, 0] for task in entries])[None])[0]
     means = statistic(np.concatenate(drawn, 1))
     tail = (1 - LEVEL) / 2
