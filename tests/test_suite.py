@@ -65,7 +65,8 @@ def folder(tmp_path, monkeypatch):
 def played(reward, kl=0.0, verdict="sober", se=0.0, episodes=4096):
     scores = dict.fromkeys(SCORES, Quantity(why_none="not measured."))
     scores |= {"reward": Quantity(reward, se), "action_kl_do": Quantity(kl, se), WORST: Quantity(2 * kl, se)}
-    return TaskResult("played", None, "0" * 12, episodes, 5, "do", verdict, 1, 0.1, scores)
+    scores["action_kl_see"] = Quantity(10 * kl + 1 if verdict == "sober" else kl / 10, se)
+    return TaskResult("played", None, "0" * 12, episodes, 20, "do", verdict, 1, 0.1, scores)
 
 
 def result_of(tasks, agent="mine", seed=None):
@@ -274,7 +275,7 @@ def test_task_that_was_not_taught_is_not_run(folder, capfd):
 
 
 def test_result_comes_back(tmp_path):
-    entry = played(0.5, math.inf, se=0.25)
+    entry = played(0.5, math.inf, "unknown", se=0.25)
     result = result_of({BANDIT.id: entry, FROG.id: declined(FROG.id)}, seed=3)
     write_result(tmp_path / "x.json", result)
     again = read_result(tmp_path / "x.json")
@@ -307,6 +308,8 @@ STORED = json.loads((ROOT / "src/undelude/_suite/baselines/exact-do.json").read_
         (("tasks", BANDIT.id, "scores", "reward", "value"), None, "scores.reward.why must say why"),
         (("tasks", BANDIT.id, "scores", "reward", "value"), "inf", "scores.reward.value must be a number"),
         (("tasks", BANDIT.id, "scores", "action_tv_do", "value"), 1.5, "action_tv_do must be a number from 0 to 1"),
+        (("tasks", BANDIT.id, "verdict"), "neither", "bandit-v1.verdict must be 'sober', as its distances say"),
+        (("tasks", BANDIT.id, "worst_round"), 21, "worst_round must be from 1 to 20, its rounds, not 21"),
     ],
 )
 def test_damage_is_named(path, value, message):
@@ -556,6 +559,10 @@ def test_results_of_other_definitions_and_trials_are_refused(tmp_path):
         leaderboard.read_results([file], baselines=False, trials=False)
     entry = dataclasses.replace(played(0.5, episodes=16), definition=definitions.digest(BANDIT))
     write_result(file, result_of({BANDIT.id: entry}))
+    short = dataclasses.replace(entry, num_rounds=5)
+    write_result(tmp_path / "short.json", result_of({BANDIT.id: short}))
+    with pytest.raises(ValueError, match=r"bandit-v1.num_rounds must be 20, as in its definition"):
+        leaderboard.read_results([tmp_path / "short.json"], baselines=False, trials=True)
     with pytest.raises(ValueError, match="is a trial: undelude/bandit-v1 was measured on 16 episodes"):
         leaderboard.read_results([file], baselines=False, trials=False)
     assert len(leaderboard.read_results([file], baselines=False, trials=True).results) == 1

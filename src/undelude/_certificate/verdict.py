@@ -80,7 +80,8 @@ def judge(quantities: Mapping[str, Quantity], notes: Collection[str]) -> Verdict
     if are_distances_identical(quantities) and DIFFER not in notes:
         kind: Kind = "agree"
     else:
-        kind = _kind(do, see) if finite else _kind(*(quantities[f"action_tv_{mark}"] for mark in ("do", "see")))
+        tv_do, tv_see = (quantities.get(f"action_tv_{mark}", Quantity()) for mark in ("do", "see"))
+        kind = _kind(do, see) if finite else _kind(tv_do, tv_see)
     reading = (
         f"The two distances compare the agent's predictions with the exact ones, as {KL} per action on histories that "
         "the agent produced. The interventional answer treats the agent's actions as interventions; the deluded answer "

@@ -238,8 +238,8 @@ def _scaled(estimate: Estimate | None, share: float) -> Estimate:
 def _bootstrap(entries: list[list[tuple[float, float]]], statistic: Statistic) -> Estimate | None:
     """Return a statistic of all tasks and its interval by a stratified bootstrap (Agarwal et al., 2021).
 
-    Each resample draws as many seeds of each task as there are, with replacement, and the luck of the episodes, which all
-    seeds of a task share, from a normal distribution with the standard error over episodes.
+    Each resample draws as many seeds of each task as there are, with replacement. The luck of the episodes, which all
+    seeds of a task share, it draws from a normal distribution with the standard error over episodes.
     """
     if not entries:
         return None

@@ -102,6 +102,9 @@ def _check_definitions(path: Path, result: Result) -> None:
                 f"{path} was measured on another definition of {name} ({task.definition}; here it is "
                 f"{digest(SUITE[name])}): measure it again with undelude suite run."
             )
+        rounds = SUITE[name].arguments.get("num_rounds", task.num_rounds)
+        if task.status == "played" and task.num_rounds != rounds:
+            raise ValueError(f"{path}: tasks.{name}.num_rounds must be {rounds}, as in its definition.")
 
 
 def _check_no_trial(path: Path, result: Result) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 from undelude._certificate.baselines import BASELINES
 from undelude._certificate.certificate import QUANTITIES
 from undelude._certificate.quantity import Quantity
-from undelude._certificate.verdict import WORDS, Kind
+from undelude._certificate.verdict import WORDS, Kind, judge
 from undelude._files import plain, read_json, write_atomically
 from undelude._runs.certificate_file import check_quantity, to_float
 from undelude._versioned_tasks import SUITE, VersionedTask
@@ -149,6 +149,8 @@ def parse_result(data: Any) -> Result:
                 f"{where}.scores.reward.value must be a number: every task of the suite pays finite rewards"
             )
         tasks[name] = TaskResult(**{**entry, "scores": scores})
+        if tasks[name].status == "played":
+            _check_consistency(where, tasks[name])
     return Result(**{**{name: data[name] for name in RESULT}, "tasks": tasks})
 
 
@@ -165,6 +167,15 @@ def _check_status(where: str, entry: dict[str, Any]) -> None:
         raise ValueError(f"{where}.scores.{lacking[0]} is missing")
     if not is_played and entry["scores"]:
         raise ValueError(f"{where}.scores must be empty: the status is {entry['status']!r}")
+
+
+def _check_consistency(where: str, found: TaskResult) -> None:
+    """Raise `ValueError` if what is said of a task that was played contradicts itself."""
+    rounds = found.num_rounds or 0
+    if found.worst_round is not None and not 1 <= found.worst_round <= rounds:
+        raise ValueError(f"{where}.worst_round must be from 1 to {rounds}, its rounds, not {found.worst_round}")
+    if found.verdict != (kind := judge(found.scores, found.notes).kind):
+        raise ValueError(f"{where}.verdict must be {kind!r}, as its distances say, not {found.verdict!r}")
 
 
 def _check_score(where: str, name: str, found: Any) -> None:
