@@ -216,7 +216,7 @@ def test_new_axes_by_default(report):
         (lambda b, e, r: ud.plot.belief(np.eye(3), theta=[0, 1]), "one for each of 3 rows"),
         (lambda b, e, r: ud.plot.belief(np.eye(3), own_actions="Do"), "'do' or 'see', not 'Do'"),
         (lambda b, e, r: ud.plot.belief(np.zeros((0, 3))), r"not of shape \(0, 3\)"),
-        (lambda b, e, r: ud.plot.learning([{"update": 1}]), "no row has action_kl_do"),
+        (lambda b, e, r: ud.plot.learning([{"update": 1}]), "no row has a number under action_kl_do"),
         (lambda b, e, r: ud.plot.learning([{"action_loss": 1.0}]), "the number of its update"),
     ],
 )

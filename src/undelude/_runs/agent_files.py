@@ -21,6 +21,7 @@ from undelude._agents.networks.network import AbstractLearnedAgent, check_agent_
 from undelude._agents.networks.registry import ARCHITECTURES
 from undelude._files import json_object, read_bytes, read_json, write_atomically
 from undelude._process.episodes import Episodes
+from undelude._runs import layout
 
 FORMAT = 3
 SHA = "weights_sha256"
@@ -82,7 +83,9 @@ def load(path: str | os.PathLike[str]) -> AbstractAgent:
     header_file, weights_file = folder / DESCRIPTION, folder / WEIGHTS
     for file in (header_file, weights_file):
         if not file.is_file():
-            raise FileNotFoundError(f"no agent at {folder}: {file.name} is missing.")
+            inside = folder / layout.AGENT
+            hint = f" The agent of a run is in its folder {layout.AGENT}: {inside}." if inside.is_dir() else ""
+            raise FileNotFoundError(f"no agent at {folder}: {file.name} is missing.{hint}")
     header = read_json(header_file, most=MAX_DESCRIPTION, follow=True)
     if header.get("format") != FORMAT:
         raise ValueError(f"{header_file} has format {header.get('format')!r:.99}; this version reads format {FORMAT}.")

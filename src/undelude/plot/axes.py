@@ -199,7 +199,7 @@ def learning(run: Run | Sequence[Mapping[str, Any]], *, axes: Axes | None = None
     curves = {name: y for name, y in curves.items() if not np.isnan(y).all()}
     losses = {x: y for x in ("action", "observation") if not np.isnan(y := series(f"{x}_loss")).all()}
     if not curves and not losses:
-        raise ValueError("plot.learning: no row has action_kl_do, action_loss or observation_loss.")
+        raise ValueError("plot.learning: no row has a number under action_kl_do, action_loss or observation_loss.")
     with matplotlib.rc_context(STYLE):
         axes = _axes(axes, CHART)
         if curves:
