@@ -70,7 +70,7 @@ def test_weights_too_large_for_32_bits_are_refused(tmp_path, bandit):
 
 def test_missing_file_is_named(tmp_path):
     (tmp_path / "run" / "agent").mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match=r"agent\.json is missing\. The agent of a run is in its folder agent: "):
+    with pytest.raises(FileNotFoundError, match=r"agent\.json is missing\. The agent of a run is in its folder "):
         ud.load(tmp_path / "run")
     with pytest.raises(FileNotFoundError, match=r"agent\.json is missing"):
         ud.load(tmp_path)
