@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -12,6 +13,7 @@ from undelude._agents.exact import ExactAgent, ThompsonAgent
 from undelude._agents.host import HostAgent
 from undelude._process.host_world import AbstractHostWorld, World
 from undelude._process.process import InteractionProcess
+from undelude._runs.agent_files import digest
 from undelude._runs.directory import RunDirectory
 from undelude._runs.layout import is_run
 from undelude._user_code import UserCodeError, check_reference, import_object, module_file
@@ -20,6 +22,8 @@ from undelude._versioned_tasks import SUITE, VersionedTask
 # Begins the name of an exact agent.
 EXACT = "exact:"
 EXACT_AGENTS = ("do", "see", "committed")
+# Digits of a digest in a result.
+DIGITS = 12
 # The requirement on the user's object.
 MUST_BE = (
     "it must be an agent, such as a ud.HostAgent, or a function that is given the process (and the id of the task, if "
@@ -49,6 +53,23 @@ class Unplayable(Exception):
 Answer: TypeAlias = AbstractAgent | HostAgent | Declines | NotRun
 
 
+class Measured(NamedTuple):
+    """The agent that plays a task, as far as a file tells which one it is.
+
+    Attributes:
+        of: the file or the run, in words.
+        digest: of its content, 12 hexadecimal digits; None if there is none.
+    """
+
+    of: str = ""
+    digest: str | None = None
+
+
+def _not_known(task: VersionedTask) -> Measured:
+    del task
+    return Measured()
+
+
 class Contestant(NamedTuple):
     """An agent that runs the suite.
 
@@ -58,6 +79,7 @@ class Contestant(NamedTuple):
         seed: of its training; None if it was not trained, or its seed is not known.
         answer: returns the agent for a task and its process, or why there is none.
         notes: returns what to know of how the agent played the last task, by name, or raises `Unplayable`.
+        measured: returns which agent plays a task, as far as it is known.
     """
 
     name: str
@@ -65,6 +87,7 @@ class Contestant(NamedTuple):
     seed: int | None
     answer: Callable[[VersionedTask, Any], Answer]
     notes: Callable[[], dict[str, str]] = dict
+    measured: Callable[[VersionedTask], Measured] = _not_known
 
 
 def check_source(source: str) -> None:
@@ -124,8 +147,21 @@ def contestants(source: str, *, num_tasks: int) -> list[Contestant]:
                 f"{source} is one agent, and tasks differ in their actions: write a function that returns an agent for "
                 "a process; or name the task that it is for with --tasks."
             )
-        return [Contestant(source, source, None, lambda task, process: own_agent(source, thing, task, process))]
+        code = _code(source)
+
+        def answer(task: VersionedTask, process: World) -> Answer:
+            return own_agent(source, thing, task, process)
+
+        return [Contestant(source, source, None, answer, measured=lambda task: code)]
     return [_taught(source, folder) for folder in _groups(Path(source))]
+
+
+def _code(source: str) -> Measured:
+    """Return the file of the imported module of `package.module:agent`; what it imports in turn is not known."""
+    name = source.partition(":")[0]
+    file = getattr(sys.modules[name], "__file__", None)
+    found = digest(Path(file).read_bytes())[:DIGITS] if file is not None and Path(file).is_file() else None
+    return Measured(f"the source of {name}", found)
 
 
 def exact_agent(name: str, process: World) -> Answer:
@@ -220,4 +256,8 @@ def _taught(source: str, folder: Path) -> Contestant:
             raise FileNotFoundError(f"the run in {run.path} is not finished. Resume it with: {run.resume_command}")
         return run.load_agent()
 
-    return Contestant(f"{architecture}, {teaching}", source, seed, answer)
+    def measured(task: VersionedTask) -> Measured:
+        found = runs[task.id].agent_digest if task.id in runs else None
+        return Measured(f"the run in {folder / task.short_id}", found and found[:DIGITS])
+
+    return Contestant(f"{architecture}, {teaching}", source, seed, answer, measured=measured)

@@ -1,0 +1,138 @@
+"""The suite: one file has the results of one agent, and one name is of one recipe."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from run_files import write_run
+from undelude._certificate.quantity import Quantity
+from undelude._cli import main
+from undelude._suite import leaderboard, protocol
+from undelude._suite.contestants import contestants
+from undelude._suite.results import SCORES, TaskResult, parse_result, read_result, write_result
+from undelude._suite.schema import json_schema
+from undelude._versioned_tasks import find_task
+
+BANDIT, FROG, KUHN = (find_task(name) for name in ("bandit-v1", "frog-v1", "kuhn-v1"))
+AGENT = """
+import numpy as np
+import undelude as ud
+
+def a(process, task):
+    if task == "undelude/kuhn-v1" and BREAKS:
+        raise ValueError("not yet")
+    return ud.HostAgent(lambda B: B, lambda m, a, o: (np.full((m, process.action_spec.n), .5), m))
+"""
+FEW = ("--tasks", "frog-v1", "kuhn-v1")
+
+
+def suite(*arguments):
+    return main(["suite", *map(str, arguments)])
+
+
+def words(captured):
+    return " ".join(captured.readouterr().err.split())
+
+
+def played(process, agent, definition, *, num_episodes):
+    """Stand in for `protocol.measure`."""
+    scores = dict.fromkeys(SCORES, Quantity(why_none="not measured.")) | {"reward": Quantity(0.5, 0.1)}
+    return TaskResult("played", None, definition, num_episodes, 5, "do", "sober", 1, 0.1, scores)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(protocol, "measure", played)
+    monkeypatch.delitem(sys.modules, "own_agent", raising=False)
+    return tmp_path
+
+
+def write_agent(monkeypatch, text):
+    """Write the user's module, as a new process of Python reads it."""
+    Path("own_agent.py").write_text(text)
+    monkeypatch.delitem(sys.modules, "own_agent", raising=False)
+
+
+# One file, one agent --------------------------------------------------------------------------------------------------
+
+
+def test_changed_code_is_not_put_into_the_same_file(folder, capfd, monkeypatch):
+    write_agent(monkeypatch, AGENT.replace("BREAKS", "True"))
+    assert suite("run", "own_agent:a", *FEW, "--out", "x.json") == 1
+    first = read_result(Path("x.json"))
+    assert [*first.tasks] == [FROG.id]
+    write_agent(monkeypatch, AGENT.replace("BREAKS", "False") + "# Mended.\n")
+    capfd.readouterr()
+    assert suite("run", "own_agent:a", *FEW, "--out", "x.json", "--resume") == 2
+    assert "the source of own_agent has changed since undelude/frog-v1 in x.json was measured" in words(capfd)
+    assert read_result(Path("x.json")) == first
+    assert suite("run", "own_agent:a", "--tasks", "kuhn-v1", "--out", "x.json", "--resume") == 2  # Nor beside it.
+    assert "use another --out; or remove x.json to measure all tasks again" in words(capfd)
+    Path("x.json").unlink()
+    assert suite("run", "own_agent:a", "--tasks", "frog-v1", "--out", "x.json") == 0
+    assert suite("run", "own_agent:a", *FEW, "--out", "x.json", "--resume") == 0  # The same code goes on.
+    assert "undelude/frog-v1: measured before" in words(capfd)
+    digests = {entry.measured for entry in read_result(Path("x.json")).tasks.values()}
+    assert len(digests) == 1
+    assert digests != {first.tasks[FROG.id].measured}
+
+
+def test_another_run_in_the_same_folder_is_not_put_into_the_same_file(folder, capfd):
+    write_run(Path("runs/frog-v1"), FROG.id)
+    command = ("run", "runs", *FEW, "--out", "x.json")
+    assert suite(*command) == 0
+    first = read_result(Path("x.json"))
+    assert first.tasks[FROG.id].measured == contestants("runs", num_tasks=1)[0].measured(FROG).digest
+    assert (first.tasks[KUHN.id].status, first.tasks[KUHN.id].measured) == ("not run", None)
+    write_run(Path("runs/kuhn-v1"), KUHN.id)
+    assert suite(*command, "--resume") == 0
+    assert read_result(Path("x.json")).tasks[FROG.id] == first.tasks[FROG.id]
+    shutil.rmtree("runs/frog-v1")
+    capfd.readouterr()
+    assert suite(*command, "--resume") == 2
+    assert "x.json has undelude/frog-v1, measured on the run in runs/frog-v1, which has no agent now" in words(capfd)
+    write_run(Path("runs/frog-v1"), FROG.id, learning_rate=0.5)
+    assert suite(*command, "--resume") == 2
+    assert "the run in runs/frog-v1 has changed since undelude/frog-v1 in x.json was measured" in words(capfd)
+    assert read_result(Path("x.json")).tasks[FROG.id] == first.tasks[FROG.id]
+
+
+def test_file_that_does_not_say_what_was_measured_does_not_go_on(folder, capfd):
+    write_run(Path("runs/frog-v1"), FROG.id)
+    assert suite("run", "runs", *FEW, "--out", "x.json") == 0
+    data = json.loads(Path("x.json").read_text())
+    del data["tasks"][FROG.id]["measured"]
+    Path("x.json").write_text(json.dumps(data))
+    capfd.readouterr()
+    assert suite("run", "runs", *FEW, "--out", "x.json", "--resume") == 2
+    assert "x.json does not say on which state of the run in runs/frog-v1" in words(capfd)
+
+
+def test_digests_are_optional_and_checked(folder):
+    stored = leaderboard.stored_baselines()[0]
+    assert all(entry.measured is None for entry in stored.tasks.values())
+    write_result(Path("x.json"), stored)
+    data = json.loads(Path("x.json").read_text())
+    assert "measured" not in data["tasks"][FROG.id]
+    assert read_result(Path("x.json")) == stored
+    data["tasks"][FROG.id]["measured"] = "0123456789ab"
+    assert parse_result(data).tasks[FROG.id].measured == "0123456789ab"
+    task = json_schema()["$defs"]["task"]
+    assert "measured" in task["properties"]
+    assert "measured" not in task["required"]
+    damaged = json.loads(json.dumps(data))
+    damaged["tasks"][FROG.id]["measured"] = None
+    with pytest.raises(ValueError, match=r"frog-v1\.measured must be 12 hexadecimal digits, not None"):
+        parse_result(damaged)
+    pytest.importorskip("jsonschema").validate(data, json_schema())
+
+
+def test_exact_agents_have_no_digest(folder):
+    assert suite("run", "exact:do", *FEW, "--out", "x.json") == 0
+    assert suite("run", "exact:do", *FEW, "--out", "x.json", "--resume") == 0
+    assert {entry.measured for entry in read_result(Path("x.json")).tasks.values()} == {None}
