@@ -1,6 +1,7 @@
 """The suite: one file has the results of one agent, and one name is of one recipe."""
 
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ def a(process, task):
         raise ValueError("not yet")
     return ud.HostAgent(lambda B: B, lambda m, a, o: (np.full((m, process.action_spec.n), .5), m))
 """
+BASELINES = Path(leaderboard.__file__).parent / "baselines"
 FEW = ("--tasks", "frog-v1", "kuhn-v1")
 
 
@@ -118,13 +120,13 @@ def test_digests_are_optional_and_checked(folder):
     assert all(entry.measured is None for entry in stored.tasks.values())
     write_result(Path("x.json"), stored)
     data = json.loads(Path("x.json").read_text())
-    assert "measured" not in data["tasks"][FROG.id]
+    assert not {"measured", "recipe"} & {*data["tasks"][FROG.id]}
     assert read_result(Path("x.json")) == stored
-    data["tasks"][FROG.id]["measured"] = "0123456789ab"
+    data["tasks"][FROG.id] |= {"measured": "0123456789ab", "recipe": {"agent": "gru", "steps": 3, "learning_rate": 0.5}}
     assert parse_result(data).tasks[FROG.id].measured == "0123456789ab"
     task = json_schema()["$defs"]["task"]
-    assert "measured" in task["properties"]
-    assert "measured" not in task["required"]
+    assert {"measured", "recipe"} <= {*task["properties"]}
+    assert not {"measured", "recipe"} & {*task["required"]}
     damaged = json.loads(json.dumps(data))
     damaged["tasks"][FROG.id]["measured"] = None
     with pytest.raises(ValueError, match=r"frog-v1\.measured must be 12 hexadecimal digits, not None"):
@@ -132,7 +134,64 @@ def test_digests_are_optional_and_checked(folder):
     pytest.importorskip("jsonschema").validate(data, json_schema())
 
 
+@pytest.mark.parametrize("recipe", [[], {"steps": None}, {"steps": [1]}, {"steps": True}, {"steps": math.inf}])
+def test_damaged_recipe_is_named(recipe):
+    data = json.loads((BASELINES / "exact-do.json").read_text())
+    data["tasks"][FROG.id]["recipe"] = recipe
+    with pytest.raises(ValueError, match=r"frog-v1\.recipe must be an object of strings and numbers"):
+        parse_result(data)
+
+
 def test_exact_agents_have_no_digest(folder):
     assert suite("run", "exact:do", *FEW, "--out", "x.json") == 0
     assert suite("run", "exact:do", *FEW, "--out", "x.json", "--resume") == 0
     assert {entry.measured for entry in read_result(Path("x.json")).tasks.values()} == {None}
+
+
+# One name, one recipe -------------------------------------------------------------------------------------------------
+
+
+def measured_runs(name, **options):
+    """Measure a run of the frog, and return the file of its result."""
+    write_run(Path("runs", name, "frog-v1"), FROG.id, **options)
+    assert suite("run", f"runs/{name}", "--tasks", "frog-v1", "--out", f"{name}.json") == 0
+    return f"{name}.json"
+
+
+def test_seeds_of_one_recipe_are_pooled(folder):
+    one, two = (measured_runs(f"seed{seed}", seed=seed) for seed in (0, 1))
+    recipe = read_result(Path(one)).tasks[FROG.id].recipe
+    assert recipe is not None
+    assert {name: recipe[name] for name in ("agent", "steps", "hidden_size")} == {
+        "agent": "lstm",
+        "steps": 6,
+        "hidden_size": 4,
+    }
+    assert not {"seed", "task"} & {*recipe}
+    assert recipe == read_result(Path(two)).tasks[FROG.id].recipe
+    assert suite("table", one, two) == 0
+
+
+def test_different_recipes_of_one_name_are_refused(folder, capfd):
+    files = [measured_runs("slow"), measured_runs("fast", seed=1, learning_rate=0.5)]
+    assert suite("table", *files) == 2
+    said = words(capfd)
+    assert "slow.json and fast.json are both of 'lstm, counterfactual'" in said
+    assert "undelude/frog-v1, one has --learning-rate 0.03 and the other --learning-rate 0.5" in said
+    assert "with another --name" in said
+    assert not Path("leaderboard.html").exists()
+    parts = measured_runs("parts", seed=2, num_components=2)
+    assert suite("table", files[0], parts) == 2
+    assert "one has no --num-components and the other --num-components 2" in words(capfd)
+    assert suite("run", "runs/fast", "--tasks", "frog-v1", "--name", "fast", "--out", "named.json") == 0
+    assert suite("table", files[0], "named.json") == 0
+
+
+def test_recipe_that_is_known_of_one_result_alone_is_refused(folder, capfd, monkeypatch):
+    one = measured_runs("one")
+    write_agent(monkeypatch, AGENT)
+    own = ("--tasks", "frog-v1", "--name", "lstm, counterfactual", "--seed", 1, "--out", "own.json")
+    assert suite("run", "own_agent:a", *own) == 0
+    for files in ((one, "own.json"), ("own.json", one)):
+        assert suite("table", *files) == 2
+        assert "the recipe of one.json is known, and that of own.json is not" in words(capfd)

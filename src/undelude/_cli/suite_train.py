@@ -10,7 +10,7 @@ from undelude._cli.errors import CommandError, ExitCode, UsageError
 from undelude._cli.options import Call, Train
 from undelude._cli.suite_options import TrainSuite, chosen
 from undelude._named_tasks import SETTINGS
-from undelude._runs.config import SIZES, Config, option
+from undelude._runs.config import SIZES, Config, difference, option
 from undelude._runs.directory import RunDirectory
 from undelude._runs.layout import is_run, seed_folder
 from undelude._versioned_tasks import VersionedTask
@@ -54,13 +54,11 @@ def config_of(task: VersionedTask, options: TrainSuite, seed: int) -> Config:
 
 def check_same_recipe(out: Path, have: Config, want: Config) -> None:
     """Raise `UsageError`, naming the option, if the run in `out` has another recipe than this command."""
-    for field in dataclasses.fields(Config):
-        one, other = getattr(have, field.name), getattr(want, field.name)
-        if one != other:
-            raise UsageError(
-                f"the run in {out} has {option(field.name)} {one}, and this command {other}: use another --out for "
-                "another recipe."
-            )
+    if (name := difference(vars(have), vars(want))) is not None:
+        raise UsageError(
+            f"the run in {out} has {option(name)} {getattr(have, name)}, and this command {getattr(want, name)}: use "
+            "another --out for another recipe."
+        )
 
 
 def _train(config: Config, out: Path, task: VersionedTask, options: TrainSuite, call: Call) -> None:

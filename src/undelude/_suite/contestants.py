@@ -14,6 +14,7 @@ from undelude._agents.host import HostAgent
 from undelude._process.host_world import AbstractHostWorld, World
 from undelude._process.process import InteractionProcess
 from undelude._runs.agent_files import digest
+from undelude._runs.config import Recipe, recipe
 from undelude._runs.directory import RunDirectory
 from undelude._runs.layout import is_run
 from undelude._user_code import UserCodeError, check_reference, import_object, module_file
@@ -59,10 +60,12 @@ class Measured(NamedTuple):
     Attributes:
         of: the file or the run, in words.
         digest: of its content, 12 hexadecimal digits; None if there is none.
+        recipe: the options by which a run was taught; None if it is not known.
     """
 
     of: str = ""
     digest: str | None = None
+    recipe: Recipe | None = None
 
 
 def _not_known(task: VersionedTask) -> Measured:
@@ -257,7 +260,9 @@ def _taught(source: str, folder: Path) -> Contestant:
         return run.load_agent()
 
     def measured(task: VersionedTask) -> Measured:
-        found = runs[task.id].agent_digest if task.id in runs else None
-        return Measured(f"the run in {folder / task.short_id}", found and found[:DIGITS])
+        of, run = f"the run in {folder / task.short_id}", runs.get(task.id)
+        if run is None or (found := run.agent_digest) is None:
+            return Measured(of)
+        return Measured(of, found[:DIGITS], recipe(run.config))
 
     return Contestant(f"{architecture}, {teaching}", source, seed, answer, measured=measured)

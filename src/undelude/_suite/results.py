@@ -14,6 +14,7 @@ from undelude._certificate.quantity import Quantity
 from undelude._certificate.verdict import WORDS, Kind
 from undelude._files import plain, read_json, write_atomically
 from undelude._runs.certificate_file import check_quantity, to_float
+from undelude._runs.config import Recipe
 from undelude._versioned_tasks import SUITE, VersionedTask
 
 SCHEMA = "undelude-suite-1"
@@ -46,6 +47,7 @@ class TaskResult:
         notes: of the certificate.
         measured: a digest of the agent that was measured: of the source file of the user's module, or of the stored
             agent of a run. None if nothing is known of it, and for an exact agent.
+        recipe: the options by which a run was taught, but its task and seed; None for other agents.
     """
 
     status: Status
@@ -60,6 +62,7 @@ class TaskResult:
     scores: Mapping[str, Quantity] = dataclasses.field(default_factory=dict)
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     measured: str | None = None
+    recipe: Recipe | None = None
 
     def is_trial(self, task: VersionedTask) -> bool:
         """Return whether the task was played on another number of episodes than its own."""
@@ -226,6 +229,12 @@ def _are_texts(x: Any) -> bool:
     return isinstance(x, dict) and all(isinstance(y, str) for y in x.values())
 
 
+def _are_values(x: Any) -> bool:
+    return isinstance(x, dict) and all(
+        type(y) in (str, int) or (type(y) is float and math.isfinite(y)) for y in x.values()
+    )
+
+
 def _or_null(words: str, fits: Callable[[Any], bool]) -> Check:
     return _rule(f"{words} or null", lambda x: x is None or fits(x))
 
@@ -266,4 +275,4 @@ TASK: dict[str, Check] = {
     "notes": _texts,
 }
 # Fields of a result on a task that files of earlier versions do not have.
-OPTIONAL: dict[str, Check] = {"measured": _digest}
+OPTIONAL: dict[str, Check] = {"measured": _digest, "recipe": _rule("an object of strings and numbers", _are_values)}

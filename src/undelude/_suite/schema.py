@@ -15,6 +15,7 @@ def json_schema() -> dict[str, Any]:
     """
     text, null = {"type": "string"}, {"type": "null"}
     texts = {"type": "object", "additionalProperties": text}
+    recipe = {"type": "object", "additionalProperties": {"type": ["string", "number"]}}
     digest = {"type": "string", "pattern": f"^{DIGEST}$"}
     count = {"anyOf": [{"type": "integer", "minimum": 1}, null]}
     fields = {
@@ -30,7 +31,7 @@ def json_schema() -> dict[str, Any]:
         "scores": _object({name: _score(name) for name in SCORES}, required=()),
         "notes": texts,
     }
-    optional = {"measured": digest}
+    optional = {"measured": digest, "recipe": recipe}
     assert (fields.keys(), optional.keys()) == (TASK.keys(), OPTIONAL.keys())
     whole = {
         "schema": {"const": SCHEMA},
