@@ -10,7 +10,7 @@ import pytest
 
 from run_files import write_run
 from undelude._certificate.quantity import Quantity
-from undelude._cli import main
+from undelude._cli import main, suite_train
 from undelude._suite import leaderboard, protocol
 from undelude._suite.contestants import contestants
 from undelude._suite.results import SCORES, TaskResult, parse_result, read_result, write_result
@@ -195,3 +195,55 @@ def test_recipe_that_is_known_of_one_result_alone_is_refused(folder, capfd, monk
     for files in ((one, "own.json"), ("own.json", one)):
         assert suite("table", *files) == 2
         assert "the recipe of one.json is known, and that of own.json is not" in words(capfd)
+
+
+# One folder, one number of seeds --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(folder, monkeypatch):
+    """The folders that `undelude suite train` begins to train."""
+    found: list[Path] = []
+    monkeypatch.setattr(suite_train, "_train", lambda config, out, *_: found.append(out))
+    return found
+
+
+def test_resume_without_the_number_of_seeds_is_refused(trained, capfd):
+    write_run(Path("runs/seed-0/frog-v1"), FROG.id)
+    assert suite("train", "--out", "runs", "--tasks", "frog-v1", "--resume") == 2
+    assert "runs holds seed-0, of a command with --num-seeds: repeat its --num-seeds" in words(capfd)
+    assert trained == []
+    assert suite("train", "--out", "runs", "--tasks", "frog-v1", "--num-seeds", 2, "--resume") == 0
+    assert trained == [Path("runs/seed-0/frog-v1"), Path("runs/seed-1/frog-v1")]
+
+
+def test_resume_of_one_seed_with_several_is_refused(trained, capfd):
+    write_run(Path("runs/frog-v1"), FROG.id, seed=3)
+    assert suite("train", "--out", "runs", "--tasks", "frog-v1", "--num-seeds", 2, "--resume") == 2
+    said = words(capfd)
+    assert "runs holds runs of one seed, such as runs/frog-v1: leave --num-seeds out" in said
+    assert "first move its tasks into runs/seed-3" in said
+    assert trained == []
+    assert suite("train", "--out", "runs", "--tasks", "frog-v1", "--seed", 3, "--resume") == 0
+    assert trained == [Path("runs/frog-v1")]
+
+
+def test_run_beside_folders_of_seeds_is_not_ignored(folder, capfd):
+    write_run(Path("runs/seed-0/frog-v1"), FROG.id)
+    write_run(Path("runs/frog-v1"), FROG.id)
+    assert suite("run", "runs", "--tasks", "frog-v1", "--out", "x.json") == 2
+    assert "runs holds folders of seeds, such as seed-0, and beside them the run frog-v1" in words(capfd)
+    assert suite("run", "runs/seed-0", "--tasks", "frog-v1", "--out", "x.json") == 0
+
+
+def test_moved_runs_go_on_as_a_seed(folder, capfd, monkeypatch):
+    """What the message says to do works: the run is found, finished, where it was moved."""
+    write_run(Path("runs/frog-v1"), FROG.id)
+    Path("runs/seed-0").mkdir()
+    Path("runs/frog-v1").rename("runs/seed-0/frog-v1")
+    begun = []
+    monkeypatch.setattr("undelude._cli.train.carry_out", lambda command, *_, **__: begun.append(command.out))
+    recipe = ("--tasks", "frog-v1", "--hidden-size", 4, "--steps", 6)
+    assert suite("train", "--out", "runs", *recipe, "--num-seeds", 2, "--resume") == 0
+    assert "finished before" in words(capfd)
+    assert begun == [Path("runs/seed-1/frog-v1")]

@@ -13,6 +13,7 @@ from undelude._named_tasks import SETTINGS
 from undelude._runs.config import SIZES, Config, difference, option
 from undelude._runs.directory import RunDirectory
 from undelude._runs.layout import is_run, seed_folder
+from undelude._suite.contestants import runs_in, seeds_in
 from undelude._versioned_tasks import VersionedTask
 
 # Settings of the tasks of the suite that `undelude train` does not know by name.
@@ -25,6 +26,7 @@ GIVEN = ("hidden_size", "steps", "learning_rate")
 
 def run(options: TrainSuite, call: Call) -> ExitCode:
     """Run the command."""
+    _check_seeds(options)
     progress = make_console(stderr=True)
     tasks = [task for task in chosen(options.tasks) if task.missing is None]
     for task in chosen(options.tasks):
@@ -41,6 +43,21 @@ def run(options: TrainSuite, call: Call) -> ExitCode:
         f"Taught in {options.out}. Measure them: undelude suite run {options.out}", soft_wrap=True
     )
     return ExitCode.OK
+
+
+def _check_seeds(options: TrainSuite) -> None:
+    """Raise `UsageError` if the folder holds runs of one seed and the command asks for several, or the reverse."""
+    if options.num_seeds == 1 and (seeds := seeds_in(options.out)):
+        raise UsageError(
+            f"{options.out} holds {', '.join(x.name for x in seeds)}, of a command with --num-seeds: repeat its "
+            "--num-seeds, and its --seed if it had one, to go on; or use another --out for one seed."
+        )
+    if options.num_seeds > 1 and (runs := [*runs_in(options.out).values()]):
+        seed = RunDirectory.open(runs[0]).config.seed
+        raise UsageError(
+            f"{options.out} holds runs of one seed, such as {runs[0]}: leave --num-seeds out to go on with them, or "
+            f"use another --out. To add seeds, first move its tasks into {seed_folder(options.out, seed)}."
+        )
 
 
 def config_of(task: VersionedTask, options: TrainSuite, seed: int) -> Config:

@@ -133,8 +133,8 @@ def contestants(source: str, *, num_tasks: int) -> list[Contestant]:
         num_tasks: the number of tasks that are to be played.
 
     Raises:
-        ValueError: the runs of a folder are of different agents, one agent of the user's shall play several tasks, or
-            the user's object is neither an agent nor a function.
+        ValueError: the runs of a folder are of different agents, or lie beside folders of seeds; one agent of the
+            user's shall play several tasks; or the user's object is neither an agent nor a function.
         UserCodeError: the user's module failed.
     """
     check_source(source)
@@ -156,6 +156,11 @@ def contestants(source: str, *, num_tasks: int) -> list[Contestant]:
             return own_agent(source, thing, task, process)
 
         return [Contestant(source, source, None, answer, measured=lambda task: code)]
+    if seeds_in(Path(source)) and (alone := [*runs_in(Path(source)).values()]):
+        raise ValueError(
+            f"{source} holds folders of seeds, such as {seeds_in(Path(source))[0].name}, and beside them the run "
+            f"{alone[0].name}: move it into the folder of its seed, or name one folder of a seed."
+        )
     return [_taught(source, folder) for folder in _groups(Path(source))]
 
 
@@ -226,16 +231,21 @@ def _num_arguments(function: Callable[..., Any]) -> int:
 
 def _groups(folder: Path) -> list[Path]:
     """Return the folders that hold a run for each task: `folder` itself, or one for each seed in it."""
-    seeds = sorted(path for path in folder.glob("seed-*") if _runs_in(path)) if folder.is_dir() else []
-    return seeds or ([folder] if _runs_in(folder) else [])
+    return seeds_in(folder) or ([folder] if runs_in(folder) else [])
 
 
-def _runs_in(folder: Path) -> dict[str, Path]:
+def seeds_in(folder: Path) -> list[Path]:
+    """Return the folders of training seeds in `folder`, each with runs of tasks of the suite."""
+    return sorted(path for path in folder.glob("seed-*") if runs_in(path)) if folder.is_dir() else []
+
+
+def runs_in(folder: Path) -> dict[str, Path]:
+    """Return the runs in `folder` by the id of the task of the suite."""
     return {task.id: folder / task.short_id for task in SUITE.values() if is_run(folder / task.short_id)}
 
 
 def _taught(source: str, folder: Path) -> Contestant:
-    runs = {task: RunDirectory.open(path) for task, path in _runs_in(folder).items()}
+    runs = {task: RunDirectory.open(path) for task, path in runs_in(folder).items()}
     kinds = {(run.config.agent, run.config.teaching, run.config.seed) for run in runs.values()}
     if len(kinds) > 1:
         several = "; ".join(" ".join(map(str, kind)) for kind in sorted(kinds))
