@@ -247,3 +247,32 @@ def test_moved_runs_go_on_as_a_seed(folder, capfd, monkeypatch):
     assert suite("train", "--out", "runs", *recipe, "--num-seeds", 2, "--resume") == 0
     assert "finished before" in words(capfd)
     assert begun == [Path("runs/seed-1/frog-v1")]
+
+
+# What no leaderboard would show ---------------------------------------------------------------------------------------
+
+
+def test_exact_agents_have_no_seed(folder, capfd):
+    assert suite("run", "exact:do", "--tasks", "frog-v1", "--seed", 3) == 2
+    assert "exact:do is not trained, and has no --seed: leave it out." in words(capfd)
+    assert not Path("results").exists()
+
+
+@pytest.mark.parametrize(
+    ("agent", "name"),
+    [("exact:do", "exact see"), ("own_agent:a", "exact see"), ("own_agent:a", "RecurrentPPO")],
+)
+def test_name_of_a_baseline_is_for_its_agent_alone(folder, capfd, monkeypatch, agent, name):
+    write_agent(monkeypatch, AGENT)
+    assert suite("run", agent, "--tasks", "frog-v1", "--name", name) == 2
+    assert f"{name!r} is the name of a stored baseline, and this is another agent or seed ({agent}" in words(capfd)
+    assert not Path("results").exists()
+
+
+def test_agent_of_a_baseline_may_have_its_name(folder):
+    assert suite("run", "exact:see", "--tasks", "frog-v1", "--name", "exact see", "--out", "x.json") == 0
+    stored = next(x for x in leaderboard.stored_baselines() if x.agent == "LSTM, counterfactual")
+    write_run(Path(stored.source, "frog-v1"), FROG.id)
+    assert suite("run", stored.source, "--tasks", "frog-v1", "--name", stored.agent, "--out", "y.json") == 0
+    write_run(Path("runs/other/frog-v1"), FROG.id)
+    assert suite("run", "runs/other", "--tasks", "frog-v1", "--name", stored.agent, "--out", "z.json") == 2

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from undelude._cli.errors import UsageError
 from undelude._cli.suite_options import RunSuite, chosen
-from undelude._suite.contestants import Contestant
+from undelude._suite.contestants import EXACT, Contestant
 from undelude._suite.definitions import digest
+from undelude._suite.leaderboard import other_origin, stored_baselines
 from undelude._suite.results import Result, TaskResult, read_result
 from undelude._versioned_tasks import SUITE, VersionedTask
 from undelude._versions import versions
@@ -18,9 +19,17 @@ def begin(options: RunSuite, contestant: Contestant, file: Path) -> Result:
     name, seed = options.name or contestant.name, contestant.seed if options.seed is None else options.seed
     if contestant.seed is not None and seed != contestant.seed:
         raise UsageError(f"--seed {seed} contradicts the run, whose seed is {contestant.seed}: leave it out.")
+    if contestant.source.startswith(EXACT) and seed is not None:
+        raise UsageError(f"{contestant.source} is not trained, and has no --seed: leave it out.")
     if len(name) > 80:
         raise UsageError(f"the name {name!r} is longer than 80 characters: give a shorter one with --name.")
     fresh = Result(name, contestant.source, seed, options.about, today(), versions(), {})
+    for stored in stored_baselines():
+        if stored.agent == name and (other := other_origin(fresh, stored)):
+            raise UsageError(
+                f"{name!r} is the name of a stored baseline, and this is another agent or seed ({other}): use another "
+                "--name."
+            )
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         return fresh

@@ -115,12 +115,19 @@ def _differ(one: Path, recipe: Recipe | None, two: Path, other: Recipe | None) -
 
 def _check_same_agent(path: Path, result: Result, baseline: Result) -> None:
     """Raise `ValueError` if a result has the name of a baseline and is not of its agent and seed."""
-    if (result.source, result.seed) != (baseline.source, baseline.seed):
+    if other := other_origin(result, baseline):
         raise ValueError(
-            f"{path} has the name of a stored baseline, {result.agent!r}, and is of another agent or seed "
-            f"({_origin(result)}; the baseline is {_origin(baseline)}): measure it with another --name, or leave the "
+            f"{path} has the name of a stored baseline, {result.agent!r}, and is of another agent or seed ({other}): "
+            f"measure it with another --name, or leave the "
             "baselines out with --no-baselines."
         )
+
+
+def other_origin(result: Result, baseline: Result) -> str:
+    """Return of which agents and seeds two results are, in words; empty if they are of the same."""
+    if (result.source, result.seed) == (baseline.source, baseline.seed):
+        return ""
+    return f"{_origin(result)}; the baseline is {_origin(baseline)}"
 
 
 def _origin(result: Result) -> str:
