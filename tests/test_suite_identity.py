@@ -276,3 +276,52 @@ def test_agent_of_a_baseline_may_have_its_name(folder):
     assert suite("run", stored.source, "--tasks", "frog-v1", "--name", stored.agent, "--out", "y.json") == 0
     write_run(Path("runs/other/frog-v1"), FROG.id)
     assert suite("run", "runs/other", "--tasks", "frog-v1", "--name", stored.agent, "--out", "z.json") == 2
+
+
+# Messages -------------------------------------------------------------------------------------------------------------
+
+
+def test_file_of_another_folder_is_named_at_once(folder, capfd):
+    for name in ("one", "two"):
+        write_run(Path(name, "frog-v1"), FROG.id)
+    assert suite("run", "one", "--tasks", "frog-v1") == 0
+    capfd.readouterr()
+    assert suite("run", "two", "--tasks", "frog-v1") == 2
+    said = words(capfd)
+    assert "results/lstm-counterfactual.json has source 'one', and this command has 'two': use another --out." in said
+    assert "--resume" not in said
+    assert suite("run", "one", "--tasks", "frog-v1") == 2
+    assert "results/lstm-counterfactual.json exists already: use --resume" in words(capfd)
+
+
+def test_file_without_results_is_left_alone(folder, capfd):
+    Path("x.json").write_text("{}")
+    assert suite("run", "exact:do", "--tasks", "frog-v1", "--out", "x.json") == 2
+    assert "x.json exists already, and is not a file of results: use another --out." in words(capfd)
+    assert suite("run", "exact:do", "--tasks", "frog-v1", "--out", "x.json", "--resume") == 1
+    assert "x.json is not a result of undelude-suite-1" in words(capfd)
+    assert Path("x.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("resume", [(), ("--resume",)])
+def test_folder_in_place_of_a_file_is_named(folder, capfd, resume):
+    Path("results").mkdir()
+    assert suite("run", "exact:do", "--tasks", "frog-v1", "--out", "results", *resume) == 2
+    assert "--out results is a folder: name a file, such as results/mine.json." in words(capfd)
+
+
+@pytest.mark.parametrize("run", ["runs/frog-v1", "runs/seed-0/frog-v1"])
+@pytest.mark.parametrize("command", [("export", "runs", "--out", "x"), ("inspect", "runs"), ("report", "runs")])
+def test_folder_of_runs_names_one(folder, capfd, command, run):
+    write_run(Path(run), FROG.id)
+    assert main([*command]) in (1, 2)
+    assert f"runs is not a run, and holds 1 in its folders: name one, such as {run}." in words(capfd)
+
+
+def test_folder_without_a_run_is_described(folder, capfd):
+    Path("runs/model").mkdir(parents=True)
+    Path("runs/model/config.json").write_text("{}")  # Of another program.
+    assert main(["export", "runs", "--out", "x"]) in (1, 2)
+    assert "there is no run at runs: the folder holds model, and no config.json. Begin one" in words(capfd)
+    assert main(["export", "none", "--out", "x"]) in (1, 2)
+    assert "there is no run at none: config.json is missing. Begin one" in words(capfd)

@@ -33,13 +33,13 @@ def begin(options: RunSuite, contestant: Contestant, file: Path) -> Result:
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         return fresh
-    if not options.resume:
-        raise UsageError(f"{file} exists already: use --resume to go on with it, or another --out.")
-    before = read_result(file)
+    before = _read(file, resume=options.resume)
     for what in ("agent", "source", "seed"):
         if (have := getattr(before, what)) != (want := getattr(fresh, what)):
             instead = f"--name {shlex.quote(str(have))}, or " if what == "agent" else ""
             raise UsageError(f"{file} has {what} {have!r}, and this command has {want!r}: use {instead}another --out.")
+    if not options.resume:
+        raise UsageError(f"{file} exists already: use --resume to go on with it, or another --out.")
     if options.about and options.about != before.about:
         raise UsageError(
             f"{file} has the sentence --about {shlex.quote(before.about)}, which --resume keeps: leave --about out, or "
@@ -60,6 +60,16 @@ def begin(options: RunSuite, contestant: Contestant, file: Path) -> Result:
         )
     _check_same_agent(file, before, contestant)
     return before
+
+
+def _read(file: Path, *, resume: bool) -> Result:
+    """Return the results in a file; raise `UsageError` if there are none and the user did not say that there are."""
+    try:
+        return read_result(file)
+    except ValueError as error:
+        if resume:
+            raise
+        raise UsageError(f"{file} exists already, and is not a file of results: use another --out.") from error
 
 
 def _check_same_agent(file: Path, before: Result, contestant: Contestant) -> None:

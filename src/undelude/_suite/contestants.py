@@ -260,7 +260,7 @@ def _taught(source: str, folder: Path) -> Contestant:
         if task.id not in runs:
             return NotRun(
                 f"there is no run in {folder / task.short_id}: repeat the undelude suite train command that made "
-                f"{folder}, with --resume."
+                f"{source}, with --resume and without --tasks."
             )
         run = runs[task.id]
         if run.config.task != task.id:
