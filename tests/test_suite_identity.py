@@ -66,6 +66,7 @@ def write_agent(monkeypatch, text):
 def test_changed_code_is_not_put_into_the_same_file(folder, capfd, monkeypatch):
     write_agent(monkeypatch, AGENT.replace("BREAKS", "True"))
     assert suite("run", "own_agent:a", *FEW, "--out", "x.json") == 1
+    assert "are in x.json; --resume goes on there, unless the source of own_agent changes." in words(capfd)
     first = read_result(Path("x.json"))
     assert [*first.tasks] == [FROG.id]
     write_agent(monkeypatch, AGENT.replace("BREAKS", "False") + "# Mended.\n")

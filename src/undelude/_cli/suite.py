@@ -120,7 +120,11 @@ def _measure(options: RunSuite, contestant: Contestant, file: Path, result: Resu
             found = interrupts.run(measure)
         except Exception:
             if result.tasks:
-                progress.print(f"The tasks before {task.id} are in {file}; --resume goes on there.", soft_wrap=True)
+                now = contestant.measured(task)
+                unless = f", unless {now.of} changes" if now.digest is not None else ""
+                progress.print(
+                    f"The tasks before {task.id} are in {file}; --resume goes on there{unless}.", soft_wrap=True
+                )
             raise
         tasks_so_far = {**result.tasks, task.id: found}
         ordered = {name: tasks_so_far[name] for name in SUITE if name in tasks_so_far}
