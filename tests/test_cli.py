@@ -649,7 +649,7 @@ def test_error_in_user_file_has_its_line(
         (["quux"], "there is no command 'quux'. There are train, certify, "),
         (["check", "bandit", "--num-episodes", "0"], "--num-episodes must be at least 1, not 0."),
         (["play", "."], ". is a folder, and this command takes a task: name one, such as bandit,"),
-        (["report", "."], "there is no run at .: config.json is missing. Begin one with undelude train."),
+        (["report", "none"], "there is no run at none: config.json is missing. Begin one with undelude train."),
         (
             ["train", "bandit", "--out", "runs/none", "--agent", "transformer", "--num-heads", "5"],
             "--hidden-size must be a multiple of twice --num-heads, 10, not 32.",

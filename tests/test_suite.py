@@ -263,7 +263,8 @@ def test_task_that_was_not_taught_is_not_run(folder, capfd):
     found = protocol.run_task(BANDIT, contestant)
     assert found.status == "not run"
     assert found.why == (
-        "there is no run in part/bandit-v1: repeat the undelude suite train command that made part, with --resume."
+        "there is no run in part/bandit-v1: repeat the undelude suite train command that made part, with --resume "
+        "and without --tasks."
     )
     assert suite("run", "part", "--tasks", "bandit-v1", "--out", "x.json") == 0
     assert "incomplete, not run on" in capfd.readouterr().out

@@ -9,13 +9,11 @@ from undelude._runs import layout
 
 
 def check_holds_run(folder: Path) -> None:
-    """Raise `UsageError` if the folder holds neither a run nor runs of several seeds; it says what is there."""
-    if (folder / layout.CONFIG).exists() or layout.seed_folders(folder):
+    """Raise `UsageError` if the folder holds no run, nor runs in its folders; it says what is there."""
+    if (folder / layout.CONFIG).exists() or layout.seed_folders(folder) or layout.runs_below(folder):
         return
-    names = sorted(x.name for x in folder.iterdir())
-    listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     raise UsageError(
-        f"the folder {folder} holds {listed or 'nothing'}, and neither {layout.CONFIG}, of a run of undelude train, "
+        f"the folder {folder} holds {layout.listed(folder)}, and neither {layout.CONFIG}, of a run of undelude train, "
         "nor a fit of undelude offline: name the folder of one, a task, or an episode's file."
     )
 

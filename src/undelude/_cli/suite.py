@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import shlex
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rich import box
@@ -16,6 +14,7 @@ from undelude._cli.console import make_console
 from undelude._cli.errors import CommandError, ExitCode, UsageError
 from undelude._cli.interrupts import Interrupts
 from undelude._cli.options import Call
+from undelude._cli.suite_begin import begin, is_done, today
 from undelude._cli.suite_options import ListSuite, RunSuite, Suite, TrainSuite, WriteTable, chosen
 from undelude._cli.suite_served import ServedModel
 from undelude._suite import aggregate
@@ -23,11 +22,10 @@ from undelude._suite.contestants import Contestant, check_source, contestants
 from undelude._suite.definitions import digest
 from undelude._suite.leaderboard import is_leaderboard, read_results, write_page
 from undelude._suite.protocol import run_task
-from undelude._suite.results import Result, TaskResult, read_result, write_result
+from undelude._suite.results import Result, TaskResult, write_result
 from undelude._suite.scale import normalised
 from undelude._user_code import UnknownNameError
 from undelude._versioned_tasks import EFFECTS, SUITE, VersionedTask
-from undelude._versions import versions
 
 
 def run(options: Suite, call: Call) -> ExitCode:
@@ -84,9 +82,9 @@ def _run(options: RunSuite) -> ExitCode:
     files = [options.file_of(options.name or x.name, x.seed, several=several) for x in agents]
     if options.resume and not any(file.exists() for file in files):
         raise UsageError(f"there is no file {files[0]} to go on with: leave --resume out, or name it with --out.")
-    begun = [_begin(options, x, file) for x, file in zip(agents, files, strict=True)]
+    begun = [begin(options, x, file) for x, file in zip(agents, files, strict=True)]
     if served is not None:
-        served.agree(tasks, left=[x for x in tasks if not _is_done(begun[0].tasks.get(x.id), x)])
+        served.agree(tasks, left=[x for x in tasks if not is_done(begun[0].tasks.get(x.id), x)])
     for contestant, file, result in zip(agents, files, begun, strict=True):
         try:
             with interrupts:
@@ -105,51 +103,12 @@ def _how_to_go_on(options: RunSuite, file: Path) -> str:
     return f"no task was finished; the same command begins again.{answers}"
 
 
-def _begin(options: RunSuite, contestant: Contestant, file: Path) -> Result:
-    """Return the results so far: those of an interrupted run with --resume, or none."""
-    name, seed = options.name or contestant.name, contestant.seed if options.seed is None else options.seed
-    if contestant.seed is not None and seed != contestant.seed:
-        raise UsageError(f"--seed {seed} contradicts the run, whose seed is {contestant.seed}: leave it out.")
-    if len(name) > 80:
-        raise UsageError(f"the name {name!r} is longer than 80 characters: give a shorter one with --name.")
-    fresh = Result(name, contestant.source, seed, options.about, _today(), versions(), {})
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return fresh
-    if not options.resume:
-        raise UsageError(f"{file} exists already: use --resume to go on with it, or another --out.")
-    before = read_result(file)
-    for what in ("agent", "source", "seed"):
-        if (have := getattr(before, what)) != (want := getattr(fresh, what)):
-            instead = f"--name {shlex.quote(str(have))}, or " if what == "agent" else ""
-            raise UsageError(f"{file} has {what} {have!r}, and this command has {want!r}: use {instead}another --out.")
-    if options.about and options.about != before.about:
-        raise UsageError(
-            f"{file} has the sentence --about {shlex.quote(before.about)}, which --resume keeps: leave --about out, or "
-            "use another --out."
-        )
-    for task in chosen(options.tasks):
-        stored, asked = before.tasks.get(task.id), options.num_episodes or task.num_episodes
-        if stored is not None and stored.status == "played" and stored.num_episodes != asked:
-            raise UsageError(
-                f"{file} has {task.id} on {stored.num_episodes} episodes, and this command asks for {asked}: use "
-                "another --out, so that nothing measured is lost."
-            )
-    if before.versions != fresh.versions:
-        changed = [x for x in fresh.versions if before.versions.get(x) != fresh.versions[x]]
-        raise UsageError(
-            f"{file} was begun with other versions of {', '.join(changed) or 'libraries'}: use another --out, so that "
-            "one file has one set of versions."
-        )
-    return before
-
-
 def _measure(options: RunSuite, contestant: Contestant, file: Path, result: Result, interrupts: Interrupts) -> Result:
     """Measure the agent on the tasks that are missing, and write the file after each."""
     progress = make_console(stderr=True)
     tasks = chosen(options.tasks)
     for i, task in enumerate(tasks, 1):
-        if _is_done(result.tasks.get(task.id), task):
+        if is_done(result.tasks.get(task.id), task):
             progress.print(f"{task.id}: measured before", soft_wrap=True)
             continue
         progress.print(f"{task.id}, {i} of {len(tasks)} ...", soft_wrap=True)
@@ -161,29 +120,21 @@ def _measure(options: RunSuite, contestant: Contestant, file: Path, result: Resu
             found = interrupts.run(measure)
         except Exception:
             if result.tasks:
-                progress.print(f"The tasks before {task.id} are in {file}; --resume goes on there.", soft_wrap=True)
+                now = contestant.measured(task)
+                unless = f", unless {now.of} changes" if now.digest is not None else ""
+                progress.print(
+                    f"The tasks before {task.id} are in {file}; --resume goes on there{unless}.", soft_wrap=True
+                )
             raise
         tasks_so_far = {**result.tasks, task.id: found}
         ordered = {name: tasks_so_far[name] for name in SUITE if name in tasks_so_far}
-        result = dataclasses.replace(result, tasks=ordered, date=_today())
+        result = dataclasses.replace(result, tasks=ordered, date=today())
         with interrupts.held():
             write_result(file, result)
         progress.print(f"  {describe(task, found)}", soft_wrap=True)
     if not result.tasks:
         raise CommandError("no task was measured.")
     return result
-
-
-def _is_done(found: TaskResult | None, task: VersionedTask) -> bool:
-    """Return whether a stored result is of this definition; a task not run is tried again.
-
-    Its number of episodes is that of this command: `_begin` has refused another.
-    """
-    return found is not None and found.status != "not run" and found.definition == digest(task)
-
-
-def _today() -> str:
-    return datetime.now(UTC).date().isoformat()
 
 
 def describe(task: VersionedTask, found: TaskResult) -> str:

@@ -81,6 +81,8 @@ class RunSuite:
             raise UsageError(f"--num-episodes must be at least 2, for a standard error, not {self.num_episodes}.")
         if self.seed is not None:
             check_seed(self.seed)
+        if self.out is not None and Path(self.out).is_dir():
+            raise UsageError(f"--out {self.out} is a folder: name a file, such as {Path(self.out, 'mine.json')}.")
         if self.name is not None and not 1 <= len(self.name.strip()) <= 80:
             raise UsageError(f"--name must have 1 to 80 characters, not {len(self.name.strip())}.")
 

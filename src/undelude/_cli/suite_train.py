@@ -10,9 +10,10 @@ from undelude._cli.errors import CommandError, ExitCode, UsageError
 from undelude._cli.options import Call, Train
 from undelude._cli.suite_options import TrainSuite, chosen
 from undelude._named_tasks import SETTINGS
-from undelude._runs.config import SIZES, Config, option
+from undelude._runs.config import SIZES, Config, difference, option
 from undelude._runs.directory import RunDirectory
 from undelude._runs.layout import is_run, seed_folder
+from undelude._suite.contestants import runs_in, seeds_in
 from undelude._versioned_tasks import VersionedTask
 
 # Settings of the tasks of the suite that `undelude train` does not know by name.
@@ -25,6 +26,7 @@ GIVEN = ("hidden_size", "steps", "learning_rate")
 
 def run(options: TrainSuite, call: Call) -> ExitCode:
     """Run the command."""
+    _check_seeds(options)
     progress = make_console(stderr=True)
     tasks = [task for task in chosen(options.tasks) if task.missing is None]
     for task in chosen(options.tasks):
@@ -43,6 +45,21 @@ def run(options: TrainSuite, call: Call) -> ExitCode:
     return ExitCode.OK
 
 
+def _check_seeds(options: TrainSuite) -> None:
+    """Raise `UsageError` if the folder holds runs of one seed and the command asks for several, or the reverse."""
+    if options.num_seeds == 1 and (seeds := seeds_in(options.out)):
+        raise UsageError(
+            f"{options.out} holds {', '.join(x.name for x in seeds)}, of a command with --num-seeds: repeat its "
+            "--num-seeds, and its --seed if it had one, to go on; or use another --out for one seed."
+        )
+    if options.num_seeds > 1 and (runs := [*runs_in(options.out).values()]):
+        seed = RunDirectory.open(runs[0]).config.seed
+        raise UsageError(
+            f"{options.out} holds runs of one seed, such as {runs[0]}: leave --num-seeds out to go on with them, or "
+            f"use another --out. To add seeds, first move its tasks into {seed_folder(options.out, seed)}."
+        )
+
+
 def config_of(task: VersionedTask, options: TrainSuite, seed: int) -> Config:
     """Return the options of the run on one task: the settings of its recipe, and what the command line says."""
     settings = dict(RECIPES.get(task.recipe) or SETTINGS.get(task.recipe, {}))
@@ -54,13 +71,11 @@ def config_of(task: VersionedTask, options: TrainSuite, seed: int) -> Config:
 
 def check_same_recipe(out: Path, have: Config, want: Config) -> None:
     """Raise `UsageError`, naming the option, if the run in `out` has another recipe than this command."""
-    for field in dataclasses.fields(Config):
-        one, other = getattr(have, field.name), getattr(want, field.name)
-        if one != other:
-            raise UsageError(
-                f"the run in {out} has {option(field.name)} {one}, and this command {other}: use another --out for "
-                "another recipe."
-            )
+    if (name := difference(vars(have), vars(want))) is not None:
+        raise UsageError(
+            f"the run in {out} has {option(name)} {getattr(have, name)}, and this command {getattr(want, name)}: use "
+            "another --out for another recipe."
+        )
 
 
 def _train(config: Config, out: Path, task: VersionedTask, options: TrainSuite, call: Call) -> None:

@@ -5,7 +5,7 @@ import math
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import tyro
 
@@ -153,6 +153,19 @@ def check_config(config: Config) -> None:
 def option(name: str) -> str:
     """Return the name of a field on the command line."""
     return "TASK" if name == "task" else f"--{name.replace('_', '-')}"
+
+
+Recipe: TypeAlias = Mapping[str, str | int | float]
+
+
+def recipe(config: Config) -> Recipe:
+    """Return the options by which a run is taught: those that are given, but the task and the seed."""
+    return {name: x for name, x in vars(config).items() if x is not None and name not in ("task", "seed")}
+
+
+def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """Return the first option that two recipes, or configurations, do not have in common; None if they are equal."""
+    return next((name for name in {**one, **other} if one.get(name) != other.get(name)), None)
 
 
 def is_dream(settings: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from undelude._agents.base import AbstractAgent
-from undelude._files import read_json, sweep, write_atomically
+from undelude._files import read_bytes, read_json, sweep, write_atomically
 from undelude._runs import agent_files, layout
 from undelude._runs.certificate_file import check_same, read_certificate, write_certificate
 from undelude._runs.config import Config, train_command
@@ -194,6 +194,14 @@ class RunDirectory:
         file = self.agent_folder / agent_files.DESCRIPTION
         check_same(file, DIGEST, read_json(file), self._entries, layout.RESTORE)
         return agent
+
+    @property
+    def agent_digest(self) -> str | None:
+        """The digest of the agent's description, which has that of its weights; None if training did not finish."""
+        file = self.agent_folder / agent_files.DESCRIPTION
+        if not file.is_file():
+            return None
+        return agent_files.digest(read_bytes(file, most=agent_files.MAX_DESCRIPTION))
 
     @property
     def _is_in_place(self) -> bool:

@@ -68,9 +68,12 @@ def check_run(path: Path) -> None:
     is_there = (path / CONFIG).is_file()
     if not is_there and (seeds := seed_folders(path)):
         raise RunError(f"{path} holds a run for each of {len(seeds)} seeds: name one, such as {seeds[0]}.")
+    if not is_there and (runs := runs_below(path)):
+        raise RunError(f"{path} is not a run, and holds {len(runs)} in its folders: name one, such as {runs[0]}.")
     check_folder(path)
     if not is_there:
-        raise RunError(f"there is no run at {path}: {CONFIG} is missing. Begin one with undelude train.")
+        why = f"{CONFIG} is missing" if not path.is_dir() else f"the folder holds {listed(path)}, and no {CONFIG}"
+        raise RunError(f"there is no run at {path}: {why}. Begin one with undelude train.")
 
 
 def check_has_page(path: Path) -> None:
@@ -126,6 +129,18 @@ def seed_folders(path: Path) -> list[Path]:
     """Return the run directories of all seeds in `path`."""
     found = (file.parent for file in path.glob(f"seed-*/{CONFIG}"))
     return sorted(folder for folder in found if re.fullmatch(r"seed-[0-9]{1,10}", folder.name))
+
+
+def runs_below(path: Path) -> list[Path]:
+    """Return the run directories in the folders of `path` and in theirs, as `undelude suite train` makes them."""
+    found = (file.parent for pattern in ("*", "*/*") for file in path.glob(f"{pattern}/{METRICS}"))
+    return sorted(folder for folder in found if is_run(folder))
+
+
+def listed(path: Path) -> str:
+    """Return what a folder holds, in words: its first three names."""
+    names = sorted(x.name for x in path.iterdir())
+    return (", ".join(names[:3]) + (", ..." if len(names) > 3 else "")) or "nothing"
 
 
 def damaged(file: Path, problem: object, remedy: str = RESTORE) -> ValueError:

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -12,6 +13,8 @@ from undelude._agents.exact import ExactAgent, ThompsonAgent
 from undelude._agents.host import HostAgent
 from undelude._process.host_world import AbstractHostWorld, World
 from undelude._process.process import InteractionProcess
+from undelude._runs.agent_files import digest
+from undelude._runs.config import Recipe, recipe
 from undelude._runs.directory import RunDirectory
 from undelude._runs.layout import is_run
 from undelude._user_code import UserCodeError, check_reference, import_object, module_file
@@ -20,6 +23,8 @@ from undelude._versioned_tasks import SUITE, VersionedTask
 # Begins the name of an exact agent.
 EXACT = "exact:"
 EXACT_AGENTS = ("do", "see", "committed")
+# Digits of a digest in a result.
+DIGITS = 12
 # The requirement on the user's object.
 MUST_BE = (
     "it must be an agent, such as a ud.HostAgent, or a function that is given the process (and the id of the task, if "
@@ -49,6 +54,25 @@ class Unplayable(Exception):
 Answer: TypeAlias = AbstractAgent | HostAgent | Declines | NotRun
 
 
+class Measured(NamedTuple):
+    """The agent that plays a task, as far as a file tells which one it is.
+
+    Attributes:
+        of: the file or the run, in words.
+        digest: of its content, 12 hexadecimal digits; None if there is none.
+        recipe: the options by which a run was taught; None if it is not known.
+    """
+
+    of: str = ""
+    digest: str | None = None
+    recipe: Recipe | None = None
+
+
+def _not_known(task: VersionedTask) -> Measured:
+    del task
+    return Measured()
+
+
 class Contestant(NamedTuple):
     """An agent that runs the suite.
 
@@ -58,6 +82,7 @@ class Contestant(NamedTuple):
         seed: of its training; None if it was not trained, or its seed is not known.
         answer: returns the agent for a task and its process, or why there is none.
         notes: returns what to know of how the agent played the last task, by name, or raises `Unplayable`.
+        measured: returns which agent plays a task, as far as it is known.
     """
 
     name: str
@@ -65,6 +90,7 @@ class Contestant(NamedTuple):
     seed: int | None
     answer: Callable[[VersionedTask, Any], Answer]
     notes: Callable[[], dict[str, str]] = dict
+    measured: Callable[[VersionedTask], Measured] = _not_known
 
 
 def check_source(source: str) -> None:
@@ -107,8 +133,8 @@ def contestants(source: str, *, num_tasks: int) -> list[Contestant]:
         num_tasks: the number of tasks that are to be played.
 
     Raises:
-        ValueError: the runs of a folder are of different agents, one agent of the user's shall play several tasks, or
-            the user's object is neither an agent nor a function.
+        ValueError: the runs of a folder are of different agents, or lie beside folders of seeds; one agent of the
+            user's shall play several tasks; or the user's object is neither an agent nor a function.
         UserCodeError: the user's module failed.
     """
     check_source(source)
@@ -124,8 +150,26 @@ def contestants(source: str, *, num_tasks: int) -> list[Contestant]:
                 f"{source} is one agent, and tasks differ in their actions: write a function that returns an agent for "
                 "a process; or name the task that it is for with --tasks."
             )
-        return [Contestant(source, source, None, lambda task, process: own_agent(source, thing, task, process))]
+        code = _code(source)
+
+        def answer(task: VersionedTask, process: World) -> Answer:
+            return own_agent(source, thing, task, process)
+
+        return [Contestant(source, source, None, answer, measured=lambda task: code)]
+    if seeds_in(Path(source)) and (alone := [*runs_in(Path(source)).values()]):
+        raise ValueError(
+            f"{source} holds folders of seeds, such as {seeds_in(Path(source))[0].name}, and beside them the run "
+            f"{alone[0].name}: move it into the folder of its seed, or name one folder of a seed."
+        )
     return [_taught(source, folder) for folder in _groups(Path(source))]
+
+
+def _code(source: str) -> Measured:
+    """Return the file of the imported module of `package.module:agent`; what it imports in turn is not known."""
+    name = source.partition(":")[0]
+    file = getattr(sys.modules[name], "__file__", None)
+    found = digest(Path(file).read_bytes())[:DIGITS] if file is not None and Path(file).is_file() else None
+    return Measured(f"the source of {name}", found)
 
 
 def exact_agent(name: str, process: World) -> Answer:
@@ -187,16 +231,21 @@ def _num_arguments(function: Callable[..., Any]) -> int:
 
 def _groups(folder: Path) -> list[Path]:
     """Return the folders that hold a run for each task: `folder` itself, or one for each seed in it."""
-    seeds = sorted(path for path in folder.glob("seed-*") if _runs_in(path)) if folder.is_dir() else []
-    return seeds or ([folder] if _runs_in(folder) else [])
+    return seeds_in(folder) or ([folder] if runs_in(folder) else [])
 
 
-def _runs_in(folder: Path) -> dict[str, Path]:
+def seeds_in(folder: Path) -> list[Path]:
+    """Return the folders of training seeds in `folder`, each with runs of tasks of the suite."""
+    return sorted(path for path in folder.glob("seed-*") if runs_in(path)) if folder.is_dir() else []
+
+
+def runs_in(folder: Path) -> dict[str, Path]:
+    """Return the runs in `folder` by the id of the task of the suite."""
     return {task.id: folder / task.short_id for task in SUITE.values() if is_run(folder / task.short_id)}
 
 
 def _taught(source: str, folder: Path) -> Contestant:
-    runs = {task: RunDirectory.open(path) for task, path in _runs_in(folder).items()}
+    runs = {task: RunDirectory.open(path) for task, path in runs_in(folder).items()}
     kinds = {(run.config.agent, run.config.teaching, run.config.seed) for run in runs.values()}
     if len(kinds) > 1:
         several = "; ".join(" ".join(map(str, kind)) for kind in sorted(kinds))
@@ -211,7 +260,7 @@ def _taught(source: str, folder: Path) -> Contestant:
         if task.id not in runs:
             return NotRun(
                 f"there is no run in {folder / task.short_id}: repeat the undelude suite train command that made "
-                f"{folder}, with --resume."
+                f"{source}, with --resume and without --tasks."
             )
         run = runs[task.id]
         if run.config.task != task.id:
@@ -220,4 +269,10 @@ def _taught(source: str, folder: Path) -> Contestant:
             raise FileNotFoundError(f"the run in {run.path} is not finished. Resume it with: {run.resume_command}")
         return run.load_agent()
 
-    return Contestant(f"{architecture}, {teaching}", source, seed, answer)
+    def measured(task: VersionedTask) -> Measured:
+        of, run = f"the run in {folder / task.short_id}", runs.get(task.id)
+        if run is None or (found := run.agent_digest) is None:
+            return Measured(of)
+        return Measured(of, found[:DIGITS], recipe(run.config))
+
+    return Contestant(f"{architecture}, {teaching}", source, seed, answer, measured=measured)

@@ -12,6 +12,7 @@ from undelude._certificate.numbers import NONE, share, short, with_error
 from undelude._certificate.quantity import Quantity
 from undelude._certificate.verdict import WORDS
 from undelude._files import write_atomically
+from undelude._runs.config import Recipe, difference, option
 from undelude._suite.aggregate import GROUPS, Estimate, Group, Standing, TaskStanding
 from undelude._suite.definitions import digest
 from undelude._suite.results import Result, TaskResult, read_result
@@ -57,10 +58,11 @@ def read_results(paths: Sequence[Path], *, baselines: bool, trials: bool) -> Col
 
     Raises:
         ValueError: a file is damaged, was measured on another definition of a task, or is a trial; or it has the name
-            of a baseline and is of another agent.
+            of a baseline and is of another agent, or that of another file and is of another recipe.
     """
     stored = {x.agent: x for x in stored_baselines()} if baselines else {}
-    own, notices = [], []
+    own: list[tuple[Path, Result]] = []
+    notices = []
     for path in paths:
         result = read_result(path)
         _check_definitions(path, result)
@@ -76,19 +78,56 @@ def read_results(paths: Sequence[Path], *, baselines: bool, trials: bool) -> Col
             notices.append(f"{path} takes the place of the stored baseline {result.agent!r}.")
         if not trials:
             _check_no_trial(path, result)
-        own.append(result)
-    named = {x.agent for x in own}
-    return Collected([x for x in stored.values() if x.agent not in named] + own, notices)
+        own.append((path, result))
+    _check_same_recipes(own)
+    named = {x.agent for _, x in own}
+    return Collected([x for x in stored.values() if x.agent not in named] + [x for _, x in own], notices)
+
+
+def _check_same_recipes(results: Sequence[tuple[Path, Result]]) -> None:
+    """Raise `ValueError` if two results of one name were taught by different recipes on a task."""
+    seen: dict[tuple[str, str], tuple[Path, TaskResult]] = {}
+    for path, result in results:
+        for name, task in result.tasks.items():
+            if task.status != "played":
+                continue
+            earlier, other = seen.setdefault((result.agent, name), (path, task))
+            if (words := _differ(earlier, other.recipe, path, task.recipe)) is not None:
+                raise ValueError(
+                    f"{earlier} and {path} are both of {result.agent!r}, and results of one name are training seeds of "
+                    f"one recipe; on {name}, {words}. Measure one of them with another --name, or write that name as "
+                    '"agent" into its file.'
+                )
+
+
+def _differ(one: Path, recipe: Recipe | None, two: Path, other: Recipe | None) -> str | None:
+    """Return how the recipes of two results differ, in words; None if they do not."""
+    if recipe is None or other is None:
+        if recipe is other:
+            return None
+        known, unknown = (one, two) if other is None else (two, one)
+        return f"the recipe of {known} is known, and that of {unknown} is not"
+    if (name := difference(recipe, other)) is None:
+        return None
+    first, second = (f"{option(name)} {x[name]}" if name in x else f"no {option(name)}" for x in (recipe, other))
+    return f"one has {first} and the other {second}"
 
 
 def _check_same_agent(path: Path, result: Result, baseline: Result) -> None:
     """Raise `ValueError` if a result has the name of a baseline and is not of its agent and seed."""
-    if (result.source, result.seed) != (baseline.source, baseline.seed):
+    if other := other_origin(result, baseline):
         raise ValueError(
-            f"{path} has the name of a stored baseline, {result.agent!r}, and is of another agent or seed "
-            f"({_origin(result)}; the baseline is {_origin(baseline)}): measure it with another --name, or leave the "
+            f"{path} has the name of a stored baseline, {result.agent!r}, and is of another agent or seed ({other}): "
+            f"measure it with another --name, or leave the "
             "baselines out with --no-baselines."
         )
+
+
+def other_origin(result: Result, baseline: Result) -> str:
+    """Return of which agents and seeds two results are, in words; empty if they are of the same."""
+    if (result.source, result.seed) == (baseline.source, baseline.seed):
+        return ""
+    return f"{_origin(result)}; the baseline is {_origin(baseline)}"
 
 
 def _origin(result: Result) -> str:

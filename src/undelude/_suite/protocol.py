@@ -44,17 +44,19 @@ def run_task(task: VersionedTask, contestant: Contestant, *, num_episodes: int |
     with closing(task.make()) as process:
         if task.extra is not None:  # Its tables are another library's, of any version.
             check_definition(task, process)
+        measured = contestant.measured(task)
+        known = {"measured": measured.digest, "recipe": measured.recipe}
         match contestant.answer(task, process):
             case NotRun(why):
                 return TaskResult("not run", why, definition)
             case Declines(why):
-                return TaskResult("not played", why, definition)
+                return TaskResult("not played", why, definition, **known)
             case agent:
                 try:
                     found = measure(process, agent, definition, num_episodes=num_episodes or task.num_episodes)
-                    return dataclasses.replace(found, notes={**found.notes, **contestant.notes()})
+                    return dataclasses.replace(found, notes={**found.notes, **contestant.notes()}, **known)
                 except Unplayable as error:
-                    return TaskResult("not played", str(error), definition)
+                    return TaskResult("not played", str(error), definition, **known)
 
 
 def measure(process: World, agent: AbstractAgent | HostAgent, definition: str, *, num_episodes: int) -> TaskResult:

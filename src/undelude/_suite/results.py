@@ -14,6 +14,7 @@ from undelude._certificate.quantity import Quantity
 from undelude._certificate.verdict import WORDS, Kind, judge
 from undelude._files import plain, read_json, write_atomically
 from undelude._runs.certificate_file import check_quantity, to_float
+from undelude._runs.config import Recipe
 from undelude._versioned_tasks import SUITE, VersionedTask
 
 SCHEMA = "undelude-suite-1"
@@ -44,6 +45,9 @@ class TaskResult:
         seconds: that measuring took.
         scores: the quantities of the certificate by name, and that of the worst round.
         notes: of the certificate.
+        measured: a digest of the agent that was measured: of the source file of the user's module, or of the stored
+            agent of a run. None if nothing is known of it, and for an exact agent.
+        recipe: the options by which a run was taught, but its task and seed; None for other agents.
     """
 
     status: Status
@@ -57,6 +61,8 @@ class TaskResult:
     seconds: float | None = None
     scores: Mapping[str, Quantity] = dataclasses.field(default_factory=dict)
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    measured: str | None = None
+    recipe: Recipe | None = None
 
     def is_trial(self, task: VersionedTask) -> bool:
         """Return whether the task was played on another number of episodes than its own."""
@@ -100,6 +106,9 @@ def write_result(file: Path, result: Result) -> None:
     data = plain({"schema": SCHEMA, **dataclasses.asdict(result)})
     for task in data["tasks"].values():
         task["scores"] = {name: _score_entry(score) for name, score in task["scores"].items()}
+        for name in OPTIONAL:
+            if task[name] is None:
+                del task[name]
     write_atomically(file, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
 
 
@@ -138,7 +147,7 @@ def parse_result(data: Any) -> Result:
         where = f"tasks.{name}"
         if name not in SUITE:
             raise ValueError(f"{where} is not a task of this version of the suite, which has {', '.join(SUITE)}")
-        _check_fields(where, entry, TASK)
+        _check_fields(where, entry, TASK, optional=OPTIONAL)
         _check_status(where, entry)
         scores = {}
         for score, found in entry["scores"].items():
@@ -231,6 +240,12 @@ def _are_texts(x: Any) -> bool:
     return isinstance(x, dict) and all(isinstance(y, str) for y in x.values())
 
 
+def _are_values(x: Any) -> bool:
+    return isinstance(x, dict) and all(
+        type(y) in (str, int) or (type(y) is float and math.isfinite(y)) for y in x.values()
+    )
+
+
 def _or_null(words: str, fits: Callable[[Any], bool]) -> Check:
     return _rule(f"{words} or null", lambda x: x is None or fits(x))
 
@@ -245,6 +260,7 @@ _object = _rule("an object", lambda x: isinstance(x, dict))
 _count = _or_null("a whole number of at least 1", _is_count)
 DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 DIGEST = r"[0-9a-f]{12}"
+_digest = _rule("12 hexadecimal digits", lambda x: isinstance(x, str) and bool(re.fullmatch(DIGEST, x)))
 
 # The check of each field of a result, and of its result on a task.
 RESULT: dict[str, Check] = {
@@ -259,7 +275,7 @@ RESULT: dict[str, Check] = {
 TASK: dict[str, Check] = {
     "status": _rule(f"one of {', '.join(STATUSES)}", lambda x: x in STATUSES),
     "why": _or_null("a string", lambda x: isinstance(x, str)),
-    "definition": _rule("12 hexadecimal digits", lambda x: isinstance(x, str) and bool(re.fullmatch(DIGEST, x))),
+    "definition": _digest,
     "num_episodes": _count,
     "num_rounds": _count,
     "own_actions": _or_null("do or see", lambda x: x in ("do", "see")),
@@ -269,3 +285,5 @@ TASK: dict[str, Check] = {
     "scores": _object,
     "notes": _texts,
 }
+# Fields of a result on a task that files of earlier versions do not have.
+OPTIONAL: dict[str, Check] = {"measured": _digest, "recipe": _rule("an object of strings and numbers", _are_values)}

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from undelude._certificate.certificate import RANGES
-from undelude._suite.results import DATE, DIGEST, RESULT, SCHEMA, SCORES, STATUSES, TASK, VERDICTS, WORST
+from undelude._suite.results import DATE, DIGEST, OPTIONAL, RESULT, SCHEMA, SCORES, STATUSES, TASK, VERDICTS, WORST
 from undelude._versioned_tasks import SUITE
 
 
@@ -15,11 +15,13 @@ def json_schema() -> dict[str, Any]:
     """
     text, null = {"type": "string"}, {"type": "null"}
     texts = {"type": "object", "additionalProperties": text}
+    recipe = {"type": "object", "additionalProperties": {"type": ["string", "number"]}}
+    digest = {"type": "string", "pattern": f"^{DIGEST}$"}
     count = {"anyOf": [{"type": "integer", "minimum": 1}, null]}
     fields = {
         "status": {"enum": list(STATUSES)},
         "why": {"anyOf": [text, null]},
-        "definition": {"type": "string", "pattern": f"^{DIGEST}$"},
+        "definition": digest,
         "num_episodes": count,
         "num_rounds": count,
         "own_actions": {"enum": ["do", "see", None]},
@@ -29,7 +31,8 @@ def json_schema() -> dict[str, Any]:
         "scores": _object({name: _score(name) for name in SCORES}, required=()),
         "notes": texts,
     }
-    assert fields.keys() == TASK.keys()
+    optional = {"measured": digest, "recipe": recipe}
+    assert (fields.keys(), optional.keys()) == (TASK.keys(), OPTIONAL.keys())
     whole = {
         "schema": {"const": SCHEMA},
         "agent": {"type": "string", "minLength": 1, "maxLength": 80},
@@ -42,7 +45,7 @@ def json_schema() -> dict[str, Any]:
     }
     assert whole.keys() == {"schema", *RESULT}
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": SCHEMA}
-    return head | _object(whole) | {"$defs": {"task": _object(fields)}}
+    return head | _object(whole) | {"$defs": {"task": _object(fields | optional, required=fields)}}
 
 
 def _object(properties: dict[str, Any], required: Any = None) -> dict[str, Any]:
