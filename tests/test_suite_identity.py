@@ -42,7 +42,7 @@ def words(captured):
 def played(process, agent, definition, *, num_episodes):
     """Stand in for `protocol.measure`."""
     scores = dict.fromkeys(SCORES, Quantity(why_none="not measured.")) | {"reward": Quantity(0.5, 0.1)}
-    return TaskResult("played", None, definition, num_episodes, 5, "do", "unknown", 1, 0.1, scores)
+    return TaskResult("played", None, definition, num_episodes, process.num_rounds, "do", "unknown", 1, 0.1, scores)
 
 
 @pytest.fixture
