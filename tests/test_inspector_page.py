@@ -491,6 +491,34 @@ def test_episode_is_shared_as_file_link_and_picture(visit, frog_server, tmp_path
     assert "damaged" in damaged.inner_text("#error")
 
 
+@pytest.mark.parametrize("served", [True, False])
+def test_link_pasted_into_the_open_page_is_opened(visit, frog_server, served):
+    """Only the hash changes. A link that is damaged is called so, and one that the page writes loads nothing."""
+    page = visit(frog_server.url if served else f"{STATIC}?task=frog")
+    page.click("[data-cell=mark]")
+    settled(page, "Sober.")
+    page.click("#link")
+    page.wait_for_url(re.compile("#."))
+    link = page.url
+    page.click("[data-cell=mark]")
+    settled(page, "Deluded.")
+    assert "#" not in page.url, "the link is of another episode"
+    page.evaluate("link => { location.href = link; }", link)
+    settled(page, "Sober.")
+    page.click("#undo")
+    settled(page, "Deluded.")
+    page.evaluate("location.hash = 'abc'")
+    expect(page.locator("#error")).to_have_text("The link is damaged: copy it again, in full.")
+    settled(page, "Deluded.")
+    before = page.evaluate("import(new URL('state.js', location)).then((x) => x.page.past.length)") if served else 0
+    page.click("#link")
+    expect(page.locator("#shared")).to_contain_text("It holds the whole episode")
+    page.wait_for_timeout(200)
+    assert not served or before == page.evaluate(
+        "import(new URL('state.js', location)).then((x) => x.page.past.length)"
+    )
+
+
 @pytest.mark.parametrize("num_bytes", [50_000, 500_000])
 def test_link_of_a_large_episode(visit, frog_server, num_bytes):
     """It opens, or the page says that a file is better."""

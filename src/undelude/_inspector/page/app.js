@@ -354,8 +354,11 @@ await attempt(async () => {
   $("main").hidden = false;
   refresh();
 });
-attempt(async () => {
+const openLink = () => attempt(async () => {
   const episode = await fromLink();
   if (episode) await change("read", { episode }, Infinity);
 });
+openLink();
+// Another link in the same tab changes the hash alone; what the page writes there itself causes no such event.
+addEventListener("hashchange", openLink);
 if ($("main").hidden) $("headline").textContent = "The inspector has not started.";
