@@ -646,6 +646,24 @@ def assert_close(found, expected, where="state"):
         assert found == expected, where
 
 
+def test_page_without_a_server_drops_no_field(visit):
+    page = visit(f"{STATIC}?task=bandit")
+    good = page.evaluate("undelude.describe().first")
+    read = """(episode) => { try { undelude.read({ episode }); return ""; } catch (error) { return error.message; } }"""
+    assert page.evaluate(read, good) == ""
+    row = good["rounds"][0]
+    for change, named in (
+        ({"seed": None}, "its seed"),
+        ({"opening": 1}, "its opening"),
+        ({"more": 1}, "more is not a field"),
+        ({"rounds": [row | {"reward": 77}]}, "rounds[0].reward is not a field of an episode of this page"),
+        ({"rounds": [{x: y for x, y in row.items() if x != "by"}]}, "rounds[0].by is missing"),
+    ):
+        assert named in page.evaluate(read, good | change)
+    for name in good:
+        assert page.evaluate(read, {x: y for x, y in good.items() if x != name})
+
+
 def test_page_without_a_server_plays(visit):
     """The same luck returns after a rewind, and the link opens the same episode."""
     page = visit(f"{STATIC}?task=bandit")

@@ -461,7 +461,7 @@ def test_agents_of_two_runs_read_one_episode(bandit, tmp_path, capsys):
             "10001 rounds",
         ),
         ('{"format": "undelude-episode-1", "task": "os:getcwd"}', "--task os:getcwd"),
-        ('{"format": "undelude-episode-1", "task": "frog", "theta": 9, "rounds": []}', "theta"),
+        ('{"format": "undelude-episode-1", "task": "frog", "theta": 0, "rounds": []}', "process is missing"),
     ],
 )
 def test_episode_from_elsewhere_is_checked(content, named, tmp_path, capsys):
@@ -538,7 +538,7 @@ def test_damaged_episodes_are_answered(server, service):
         assert status in (200, 400), answer
         assert status == 200 or "\n" not in answer["error"]
         counts[status] += 1
-    assert min(counts[200], counts[400]) > 20
+    assert min(counts[200], counts[400]) > 5
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from undelude._inspector.host_reader import HostPlay, predictions, stacked
 from undelude._inspector.host_words import HostWords
 from undelude._inspector.knowledge import Knowledge, evidence_of
 from undelude._inspector.recorded import ExactReading, draw_action, read_along, read_exactly, symbol_probabilities
-from undelude._inspector.recording import Arranged, Recordings, check_recordable, paid
+from undelude._inspector.recording import Arranged, Recordings, check_paid, check_recordable
 from undelude._inspector.setting import Reader
 from undelude._inspector.stage import Stage
 from undelude._inspector.state import Account, Divergence, State, kl_and_tv
@@ -269,7 +269,8 @@ class HostInspection(AbstractInspection):
         return self.world, history.theta[0], scenes[-1], belief, jax.tree.map(np.asarray, o)
 
     def _with_more(self, history: History, data: Mapping[str, Any]) -> History:
-        return paid(history, data["rounds"])
+        check_paid(data["rounds"])
+        return history
 
     def history_of(self, episode: Episodes) -> History:
         """Return one episode of a rollout, checked as a file is."""

@@ -28,7 +28,7 @@ from undelude._inspector.given import (
     named_agents,
     reads_of,
 )
-from undelude._inspector.history import History, Round, check_length
+from undelude._inspector.history import PAID_FIELDS, History, Round, check_length
 from undelude._inspector.host_reader import HostReader
 from undelude._inspector.readings import Reading, implied_beliefs, offered_actions, read_all
 from undelude._inspector.setting import Reader, Setting, Symbols
@@ -237,6 +237,28 @@ class Inspection(AbstractInspection):
         ends = jax.vmap(self.process.task.ends)(self._scenes(self._symbols(history)).observations)
         over = np.flatnonzero(np.asarray(ends)[:m])
         return int(over[0]) + 1 if len(over) else None
+
+    def _with_more(self, history: History, data: Mapping[str, Any]) -> History:
+        given = {name: [t for t, row in enumerate(data["rounds"]) if name in row] for name in PAID_FIELDS}
+        rewards = self._scenes(self._symbols(history)).rewards if given["reward"] else ()
+        for t in given["reward"]:
+            told, pays = float(data["rounds"][t]["reward"]), float(rewards[t])
+            if not np.isclose(told, pays, rtol=1e-4, atol=1e-6):
+                raise ValueError(
+                    f"rounds[{t}].reward is {told:g}, and {self.name} pays {pays:g} in this round: correct it, or "
+                    "leave it out."
+                )
+        end = self._end(history) if given["ended"] else None
+        for t in given["ended"]:
+            told = history.rounds[t].ended
+            if told != (t + 1 == end) and not (told and t + 1 == self.process.num_rounds):
+                does = "does not end" if told else "ends"
+                raise ValueError(
+                    f"rounds[{t}].ended is {str(told).lower()}, and {self.name} {does} the episode in this round: "
+                    "correct it, or leave it out."
+                )
+        rounds = (dataclasses.replace(r, reward=None, ended=False) for r in history.rounds)
+        return dataclasses.replace(history, rounds=tuple(rounds))
 
     def scene(self, history: History) -> tuple[Any, ...]:
         """Return the task, and the arguments of its `draw` with the belief as marked."""

@@ -114,7 +114,13 @@ const editedRound = () => Math.ceil(page.point / 2) - 1;
 function truncated(episode) {
   const acted = page.point % 2;
   episode.rounds = episode.rounds.slice(0, Math.ceil(page.point / 2));
-  if (acted) episode.rounds.at(-1).observation = null;
+  if (acted) {
+    const open = episode.rounds.at(-1);
+    open.observation = null;
+    // Of a recording.
+    delete open.reward;
+    delete open.ended;
+  }
   if (page.about.theta_changes) episode.theta = episode.theta.slice(0, Math.floor(page.point / 2) + 1);
 }
 
