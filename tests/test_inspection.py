@@ -375,7 +375,11 @@ ROUND = {"action": 0, "mark": "do", "by": "agent", "observation": 0, "expert_act
         ({"rounds": [ROUND, ROUND | {"ended": True}]}, r"rounds\[1\].ended is true, and bandit does not end"),
         ({"rounds": [ROUND | {"ended": 1}]}, r"rounds\[0\].ended must be true or false, not 1"),
         ({"rounds": [ROUND | {"observation": None, "reward": 0}]}, r"rounds\[0\].reward comes before its observation"),
-        ({"rounds": [ROUND] * 21}, "num_rounds"),
+        (
+            {"rounds": [ROUND] * 40},
+            "has 40 rounds, and this page takes 20 at most: start undelude inspect with --num-rounds 40, or ud.inspect "
+            "with num_rounds=40",
+        ),
     ],
 )
 def test_damaged_episode_is_refused_by_name(in_bandit, change, named):

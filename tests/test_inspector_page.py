@@ -656,6 +656,10 @@ def test_page_without_a_server_drops_no_field(visit):
         ({"seed": None}, "its seed"),
         ({"opening": 1}, "its opening"),
         ({"more": 1}, "more is not a field"),
+        (
+            {"rounds": [row] * 40},
+            "has 40 rounds, and this page takes 20 at most: run undelude inspect bandit --num-rounds",
+        ),
         ({"rounds": [row | {"reward": 77}]}, "rounds[0].reward is not a field of an episode of this page"),
         ({"rounds": [{x: y for x, y in row.items() if x != "by"}]}, "rounds[0].by is missing"),
     ):

@@ -211,10 +211,10 @@ def from_json(
 
 def check_length(history: History, num_rounds: int) -> None:
     """Raise `ValueError` if a history has more rounds than an inspection was made for."""
-    if len(history) > num_rounds:
+    if (n := len(history)) > num_rounds:
         raise ValueError(
-            f"the episode has {len(history)} rounds, and this inspection was made for {num_rounds}: leave out "
-            f"num_rounds (--num-rounds), or give at least {len(history)}."
+            f"the episode has {n} rounds, and this page takes {num_rounds} at most: start undelude inspect with "
+            f"--num-rounds {n}, or ud.inspect with num_rounds={n}."
         )
 
 

@@ -78,7 +78,9 @@ function check(episode) {
   if ((episode.process ?? own.process) !== own.process) throw new Error(`This episode was played in another ${known.task} than that of the page.`);
   checkFields("", episode, known.first);
   if (!within(episode.seed, 2 ** 32) || episode.opening !== null) throw new Error("The episode is damaged: its seed or its opening.");
-  if (!within(episode.theta, K) || !Array.isArray(episode.rounds) || episode.rounds.length > T) throw new Error("The episode is damaged: its theta or its rounds.");
+  if (!within(episode.theta, K) || !Array.isArray(episode.rounds)) throw new Error("The episode is damaged: its theta or its rounds.");
+  const n = episode.rounds.length;
+  if (n > T) throw new Error(`The episode has ${n} rounds, and this page takes ${T} at most: run undelude inspect ${known.task} --num-rounds ${n}, and open it there.`);
   episode.rounds.forEach((r, t) => {
     checkFields(`rounds[${t}].`, r, known.first.rounds[0]);
     const isOpen = r.observation === null && t === episode.rounds.length - 1;
