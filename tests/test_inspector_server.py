@@ -425,6 +425,27 @@ def test_module_without_a_function_is_told_what_lacks(tmp_path, monkeypatch, cap
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "named"),
+    [
+        ("mine.py", "import undelude as ud", "as mine:FACTORY, where FACTORY is the function"),
+        ("notes.txt", "to do", "given as package.module:factory."),
+        ("picture.png", b"\x89PNG\xff", "given as package.module:factory."),
+    ],
+)
+def test_file_that_is_no_episode_is_not_called_damaged(name, content, named, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert main(["inspect", name, "--no-browser"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{name} is not an episode, which is a JSON file that the page saved" in said
+    assert named in said
+    assert "damaged" not in said
+    Path("cut.json").write_text('{"format": "undelude-episode-1", "ta')
+    assert main(["inspect", "cut.json", "--no-browser"]) != 0
+    assert "cut.json is damaged" in capsys.readouterr().err
+
+
 def test_port_that_is_none_is_refused(bandit):
     with pytest.raises(ValueError, match="inspect: port must be from 1 to 65535, or 0 for any free one, not 80000"):
         ud.inspect(bandit, port=80000)
