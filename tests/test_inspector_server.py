@@ -27,6 +27,7 @@ from undelude._cli import main
 from undelude._cli.errors import UsageError
 from undelude._cli.inspect_options import Inspect
 from undelude._inspector import server as server_module
+from undelude._inspector.history import MAX_ROUNDS
 from undelude._inspector.inspection import DO, SEE, Inspection
 from undelude._inspector.server import FILES, MAX_BYTES, Server, own_address
 from undelude._inspector.service import Service
@@ -407,6 +408,7 @@ def test_page_of_the_docs_is_current():
         (["chess"], "chess"),
         (["bandit", "--port", "70000"], "--port"),
         (["bandit", "--num-rounds", "0"], "--num-rounds"),
+        (["bandit", "--num-rounds", "100000000"], "--num-rounds must be at most 20000"),
         (["bandit", "--seed", "-1"], "--seed"),
         (["bandit", "--second", "nowhere"], "nowhere"),
     ],
@@ -451,6 +453,15 @@ def test_port_that_is_none_is_refused(bandit):
         ud.inspect(bandit, port=80000)
 
 
+def test_rounds_that_no_page_can_show_are_refused():
+    long = ud.tasks.bandit(num_rounds=MAX_ROUNDS + 1)
+    with pytest.raises(ValueError, match="num_rounds is 100000000, and the page shows 20000 at most: give num_rounds="):
+        ud.inspect(long, num_rounds=100_000_000)
+    with pytest.raises(ValueError, match="bandit has 20001 rounds, and the page shows 20000 at most"):
+        ud.inspect(long)
+    assert Inspection(long, num_rounds=MAX_ROUNDS).num_rounds == MAX_ROUNDS
+
+
 def test_agents_of_two_runs_read_one_episode(bandit, tmp_path, capsys):
     """The first one plays; the page says where both come from. A run on another task is refused."""
     for i, name in enumerate(("one", "two")):
@@ -478,8 +489,8 @@ def test_agents_of_two_runs_read_one_episode(bandit, tmp_path, capsys):
         ('{"format": "undelude-episode-1", "task": 3}', "task"),
         ('{"format": "undelude-episode-1", "task": null}', "--task my_tasks:corridor"),
         (
-            '{"format": "undelude-episode-1", "task": "frog", "rounds": [' + ", ".join(["0"] * 10_001) + "]}",
-            "10001 rounds",
+            '{"format": "undelude-episode-1", "task": "frog", "rounds": [' + ", ".join(["0"] * 20_001) + "]}",
+            "20001 rounds",
         ),
         ('{"format": "undelude-episode-1", "task": "os:getcwd"}', "--task os:getcwd"),
         ('{"format": "undelude-episode-1", "task": "frog", "theta": 0, "rounds": []}', "process is missing"),

@@ -18,10 +18,10 @@ from undelude._cli.inspect_options import MENU, Inspect
 from undelude._cli.options import Call
 from undelude._cli.permission import check_may_call_task
 from undelude._files import plain, read_json
-from undelude._inspector.history import check_format
+from undelude._inspector.history import MAX_ROUNDS, check_format
 from undelude._inspector.inspection import MARKED
 from undelude._inspector.server import MAX_BYTES, Server
-from undelude._inspector.service import MAX_ROUNDS, Service
+from undelude._inspector.service import Service
 from undelude._inspector.start import begin_with, first_actor, inspection_of
 from undelude._named_tasks import TASKS, is_fit
 from undelude._runs.directory import RunDirectory
@@ -222,7 +222,6 @@ def _no_episode(file: Path) -> str:
     factory = f"{file.stem}:FACTORY, where FACTORY is the function in it that makes the process"
     own = factory if is_python else "package.module:factory"
     return (
-        f"{file} is not an episode, which is a JSON file that the page saved. Give such a file, the name of a task such "
-        "as bandit, the folder of a run, of a fit to logs or of a language model. A task of your own is given as "
-        f"{own}."
+        f"{file} is not an episode, which is a JSON file that the page saved. Give such a file, the name of a task, "
+        f"the folder of a run, of a fit to logs or of a language model. A task of your own is given as {own}."
     )

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
+from undelude._checks import check_count
 from undelude._types import Mark
 
 # The name and version of the file format.
@@ -13,6 +14,8 @@ FORMAT = "undelude-episode-1"
 FIELDS = ("format", "task", "process", "seed", "theta", "opening", "rounds")
 ROUND_FIELDS = ("action", "mark", "by", "observation", "expert_action")
 PAID_FIELDS = ("reward", "ended")
+# Most rounds of an episode on the page: of 20,000 a request has about 3 MB, the cells of the page some 100,000.
+MAX_ROUNDS = 20_000
 Executor: TypeAlias = Literal["agent", "expert"]
 
 
@@ -207,6 +210,26 @@ def from_json(
         raise ValueError(f"opening must be {'the first observation' if has_opening else 'null'}, not {opening!r:.99}.")
     first = None if opening is None else observations.index(opening, "opening")
     return History(tuple(path), rounds, first, seed)
+
+
+def checked_rounds(given: int | None, own: int, name: str) -> int:
+    """Return the most rounds of a history: as given, or else the process's own.
+
+    Args:
+        given: `num_rounds`, if it was given.
+        own: rounds of the process.
+        name: of the process.
+
+    Raises:
+        ValueError: there are more than `MAX_ROUNDS`, or less than one.
+    """
+    num_rounds = check_count("num_rounds", own if given is None else given)
+    if num_rounds > MAX_ROUNDS:
+        found = f"{name} has {num_rounds} rounds" if given is None else f"num_rounds is {num_rounds}"
+        raise ValueError(
+            f"{found}, and the page shows {MAX_ROUNDS} at most: give num_rounds={MAX_ROUNDS} or less (--num-rounds)."
+        )
+    return num_rounds
 
 
 def check_length(history: History, num_rounds: int) -> None:

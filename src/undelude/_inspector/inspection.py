@@ -11,7 +11,6 @@ import numpy as np
 from undelude._agents.base import AbstractAgent
 from undelude._agents.exact import ExactAgent
 from undelude._agents.host import HostAgent
-from undelude._checks import check_count
 from undelude._inspector.abstract import AbstractInspection
 from undelude._inspector.accounts import accounts_of, in_numbers
 from undelude._inspector.alphabet import Alphabet, alphabets, scored_part, symbols_of
@@ -28,7 +27,7 @@ from undelude._inspector.given import (
     named_agents,
     reads_of,
 )
-from undelude._inspector.history import PAID_FIELDS, History, Round, check_length
+from undelude._inspector.history import PAID_FIELDS, History, Round, check_length, checked_rounds
 from undelude._inspector.host_reader import HostReader
 from undelude._inspector.readings import Reading, implied_beliefs, offered_actions, read_all
 from undelude._inspector.setting import Reader, Setting, Symbols
@@ -90,7 +89,7 @@ class Inspection(AbstractInspection):
         num_rounds: int | None = None,
     ):
         self.process = _check_inspectable(process)
-        self.num_rounds = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)
+        self.num_rounds = checked_rounds(num_rounds, process.num_rounds, process.name)
         self.actions, self.observations, self.words = alphabets(process)
         self.agents = named_agents(agents)
         traced = {name: agent for name, agent in self.agents.items() if isinstance(agent, AbstractAgent)}

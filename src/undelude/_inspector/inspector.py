@@ -79,7 +79,8 @@ def inspect(
             called again if the history changes, and reads actions in its own way unless it is told the marks.
         episodes: the result of `ud.rollout`; by default the first agent, or else the deluded exact agent, plays one.
         episode: index of the episode in `episodes`.
-        num_rounds: most rounds of the episode; by default those of the process, or of `episodes` if they are more.
+        num_rounds: most rounds of the episode, up to 20,000; by default those of the process, or of `episodes` if they
+            are more.
         seed: of the episode that is played; by default, of 32 episodes it is the one after which reading the actions
             as see, in place of do, lowers the belief in the true theta most.
         port: of the server; any free one by default.
@@ -91,7 +92,7 @@ def inspect(
         TypeError: Theta is continuous, the values of a process cannot be shown, or a simulator has neither exact
             answers nor an agent.
         ValueError: an agent was made for another process, the episodes have no theta or symbols that the process does
-            not have, `port` is not a port, or an argument would be ignored: `seed` with `episodes`, or `episode`
+            not have, there are more than 20,000 rounds, `port` is not a port, or an argument would be ignored: `seed` with `episodes`, or `episode`
             without. Episodes do not say which process they are from: name the right one.
 
     >>> import undelude as ud
