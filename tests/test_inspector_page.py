@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import environments
 import undelude as ud
@@ -489,6 +490,69 @@ def test_episode_is_shared_as_file_link_and_picture(visit, frog_server, tmp_path
     damaged = visit(f"{frog_server.url}#nonsense")
     damaged.wait_for_selector("#error:not([hidden])")
     assert "damaged" in damaged.inner_text("#error")
+
+
+# Notes where each text of a canvas is, in its pixels: [text, left, top, right, bottom].
+NOTES = """() => {
+  globalThis.texts = [];
+  const draw = CanvasRenderingContext2D.prototype.fillText;
+  CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+    const { width, actualBoundingBoxAscent: up, actualBoundingBoxDescent: down } = this.measureText(text);
+    const from = x - width * { left: 0, center: 0.5, right: 1 }[this.textAlign], t = this.getTransform();
+    const [a, b] = [[from, y - up], [from + width, y + down]].map(([u, v]) => t.transformPoint(new DOMPoint(u, v)));
+    texts.push([text, Math.min(a.x, b.x), Math.min(a.y, b.y), Math.max(a.x, b.x), Math.max(a.y, b.y)]);
+    draw.call(this, text, x, y);
+  };
+}"""
+
+
+@pytest.mark.parametrize(
+    ("label", "task"),
+    [
+        ("arm {}", "bandit"),
+        ("<i>cell 0{}", "a_package_with_a_long_name.and_modules:" + "factory_of_a_process" * 9),
+        (
+            "the {} of all the cells in a table that has more rows and columns than one can count in a day",
+            "bandit " * 40,
+        ),
+    ],
+)
+def test_texts_of_the_picture_are_distinct_and_apart(visit, bandit_server, tmp_path, label, task):
+    """The rounds have their numbers, actions and outcomes; nothing is printed over something else, or beside it."""
+    page = visit(bandit_server.url)
+    page.click("[data-cell=observation][data-t='19']")
+    page.click("#rewind")
+    expect(page.locator("[data-cell=action]")).to_have_count(20)
+    labels = [label.format(k) for k in range(5)]
+    change = "import(new URL('state.js', location)).then(({ page }) => Object.assign(page.about, { thetas, task }))"
+    page.evaluate(f"({{ thetas, task }}) => {change}", {"thetas": labels, "task": task})
+    page.evaluate(NOTES)
+    with page.expect_download() as drawn:
+        page.click("#png")
+    drawn.value.save_as(tmp_path / "picture.png")
+    with Image.open(tmp_path / "picture.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"), int)
+    texts = page.evaluate("texts")
+    for i, (text, left, top, right, bottom) in enumerate(texts):
+        assert left >= 0, text
+        assert top >= 0, text
+        assert right <= pixels.shape[1], text
+        assert bottom <= pixels.shape[0], text
+        for other, x0, y0, x1, y1 in texts[:i]:
+            assert not (left < x1 and x0 < right and top < y1 and y0 < bottom), f"{text} is over {other}"
+    words = [text for text, *_ in texts]
+    first = words.index("exact, as marked") + 1
+    assert len({*words[first : first + 5]}) == 5
+    if len(label) < 20:
+        assert words[first : first + 5] == labels
+    shown = {row: page.locator(f"[data-cell={row}]").all_inner_texts() for row in ("round", "action", "observation")}
+    for name, row in (("round", "round"), ("action", "action"), ("outcome", "observation")):
+        at = words.index(name) + 1
+        assert words[at : at + 20] == shown[row]
+    # Right of the strips, 20 pixels at a scale of 2 are empty.
+    below = int(texts[words.index("exact, as marked")][2])
+    assert (pixels[below:, -40:] == pixels[0, 0]).all()
+    assert (pixels[below:, -41] != pixels[0, 0]).any()
 
 
 @pytest.mark.parametrize("served", [True, False])

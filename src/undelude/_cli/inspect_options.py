@@ -57,9 +57,7 @@ class Inspect:
         if self.num_rounds is not None and self.num_rounds < 1:
             raise UsageError(f"--num-rounds must be at least 1, not {self.num_rounds}.")
         if self.num_rounds is not None and self.num_rounds > MAX_ROUNDS:
-            raise UsageError(
-                f"--num-rounds must be at most {MAX_ROUNDS}, which the page can show, not {self.num_rounds}."
-            )
+            raise UsageError(f"--num-rounds must be at most {MAX_ROUNDS}, for the page to show, not {self.num_rounds}.")
         if not 0 <= self.port <= MAX_PORT:
             raise UsageError(f"--port must be from 1 to {MAX_PORT}, or 0 for any free one, not {self.port}.")
         if self.is_model:

@@ -92,8 +92,8 @@ def inspect(
         TypeError: Theta is continuous, the values of a process cannot be shown, or a simulator has neither exact
             answers nor an agent.
         ValueError: an agent was made for another process, the episodes have no theta or symbols that the process does
-            not have, there are more than 20,000 rounds, `port` is not a port, or an argument would be ignored: `seed` with `episodes`, or `episode`
-            without. Episodes do not say which process they are from: name the right one.
+            not have, there are more than 20,000 rounds, `port` is not a port, or an argument would be ignored: `seed`
+            with `episodes`, or `episode` without. Episodes do not say which process they are from: name the right one.
 
     >>> import undelude as ud
     >>> with ud.inspect(ud.tasks.prize_or_frog()) as inspector:

@@ -273,12 +273,12 @@ export function readColours() {
 // Paint the belief of a party: the left half of a column before the action, the right half after it.
 export function paintStrip(context, { key, about, state, column, colours }) {
   const account = state.parties[key], thetas = shownThetas(about, state), height = stripHeight(thetas.length);
-  const h = height / thetas.length;
+  const h = height / thetas.length, frame = (state.rounds.length + 1) * column - 0.5;
   const paint = (row, x, w) => {
     if (!row || row[0] === null) return;
     thetas.forEach((k, i) => {
       context.globalAlpha = row[k];
-      context.fillRect(x, i * h, w + 0.4, h);
+      context.fillRect(x, i * h, Math.min(w + 0.4, frame - x), h);
     });
   };
   context.fillStyle = colours[look(key)[0]];
@@ -291,7 +291,8 @@ export function paintStrip(context, { key, about, state, column, colours }) {
   if (m === state.rounds.length) paint(account.belief[m], m * column, column);
   context.globalAlpha = 1;
   context.strokeStyle = colours.rule;
-  context.strokeRect(0.5, 0.5, (state.rounds.length + 1) * column - 1, height - 1);
+  context.lineWidth = 1;
+  context.strokeRect(0.5, 0.5, frame - 0.5, height - 1);
   context.strokeStyle = colours.ink;
   context.lineWidth = 1.2;
   const path = state.theta;
