@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import http.server
+import io
 import json
 import re
 import shutil
@@ -673,6 +674,26 @@ def test_page_fits_and_can_be_read(visit, bandit_server, look):
         }"""
     )
     assert not low
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_table_that_goes_on_has_a_shadow_at_that_edge(visit, bandit_server, scheme):
+    page = visit(bandit_server.url, viewport=PHONE, color_scheme=scheme)
+    box = page.locator("#tables > .scroll").first
+    box.evaluate("x => { x.querySelector('table').style.visibility = 'hidden'; }")
+    assert box.evaluate("x => x.scrollWidth > x.clientWidth + 20")
+
+    def edges():
+        with Image.open(io.BytesIO(box.screenshot())) as picture:
+            pixels = np.asarray(picture.convert("L"), int)[10]
+        paper = pixels[len(pixels) // 2]
+        return [abs(int(x) - paper) > 30 for x in (pixels[1], pixels[-2])]
+
+    assert edges() == [False, True]
+    box.evaluate("x => { x.scrollLeft = 10000; }")
+    assert edges() == [True, False]
+    page.set_viewport_size(WIDE)
+    assert edges() == [False, False], "all of it is in sight"
 
 
 @pytest.mark.parametrize("name", ["frog", "bandit"])
