@@ -124,6 +124,29 @@ def test_arrows_work_before_anything_is_chosen(visit, bandit_server):
     assert page.evaluate("document.activeElement.closest('#score') !== null")
 
 
+def test_tab_reaches_the_round_of_the_cursor(visit, bandit_server):
+    """The last one at first, then where the cursor was put; of all cells, Tab reaches one."""
+    page = visit(bandit_server.url)
+
+    def reached():
+        page.focus("#all-do")
+        page.keyboard.press("Tab")
+        assert page.locator("#score [data-cell][tabindex='0']").count() == 1
+        return page.evaluate("[document.activeElement.dataset.cell, Number(document.activeElement.dataset.t)]")
+
+    assert reached() == ["mark", 199]
+    page.keyboard.press("ArrowLeft")
+    assert reached() == ["mark", 198], "the keys moved the cursor too"
+    for _ in range(3):
+        page.click("#back")
+    assert reached() == ["mark", 196]
+    page.click("[data-cell=mark][data-t='3']")
+    page.wait_for_selector("[data-cell=mark][data-t='3'].do")
+    assert reached() == ["mark", 3], "a flip moves no cursor, but the focus stays where it is"
+    page.click("#back")
+    assert reached() == ["mark", 196]
+
+
 def test_section_2_by_keyboard_alone(visit, frog_server):
     """Box 1 is open. The switch undoes the delusion: 1 and .5, in the belief and in the prediction of the prize."""
     page = visit(frog_server.url)

@@ -19,7 +19,9 @@ export function draw({ about, state, point }, given) {
   if (!handlers) connectScore(given);
   const n = state.rounds.length, hasLabels = state.rounds.some(([, , label]) => label !== null);
   const hasImages = about.images?.length > 0 && n <= MOST_IMAGES;
-  focus.t = Math.min(focus.t, Math.max(n - 1, 0));
+  // Tab reaches the round of the cursor; while the focus is among the cells, the keys move it.
+  if (!$("score").contains(document.activeElement)) focus.t = Math.ceil(point / 2) - 1;
+  focus.t = Math.max(0, Math.min(focus.t, n - 1));
   ROWS.forEach(rowOf);
   const longest = Math.max(...about.thetas.map((label) => label.length));
   document.documentElement.style.setProperty("--names", `${Math.min(6, 0.6 + 0.4 * longest)}rem`);
