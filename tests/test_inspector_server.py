@@ -336,6 +336,20 @@ def test_inspector_stops_at_the_end_of_its_block(frog):
     inspector.stop()
 
 
+def test_stopped_inspector_says_so_in_a_notebook(frog):
+    inspector = ud.inspect(frog)
+    try:
+        assert "<iframe" in inspector._repr_html_()
+        assert repr(inspector) == f"Inspector({inspector.url})"
+    finally:
+        inspector.stop()
+    assert repr(inspector) == "Inspector(stopped)"
+    shown = inspector._repr_html_()
+    assert "iframe" not in shown
+    assert inspector.url not in shown
+    assert "was stopped: call <code>ud.inspect</code> again" in shown
+
+
 def test_error_of_the_users_code_is_an_answer(service):
     """The page shows it, and the server goes on."""
 

@@ -36,10 +36,13 @@ class Inspector:
         self.inspection = inspection
         self._server = Server(service, port=port, embedded=True)
         self.url = self._server.url
+        self._is_stopped = False
 
     def stop(self) -> None:
         """Stop the server of the page; a second time, do nothing."""
-        self._server.stop()
+        if not self._is_stopped:
+            self._server.stop()
+        self._is_stopped = True
 
     def __enter__(self) -> Self:
         return self
@@ -48,10 +51,12 @@ class Inspector:
         self.stop()
 
     def __repr__(self) -> str:
-        return f"Inspector({self.url})"
+        return "Inspector(stopped)" if self._is_stopped else f"Inspector({self.url})"
 
     def _repr_html_(self) -> str:
         name = escape(f"undelude inspector of {self.inspection.name}")
+        if self._is_stopped:
+            return f"<p>The {name} was stopped: call <code>ud.inspect</code> again to start another.</p>"
         look = f"width: 100%; height: {HEIGHT}px; border: 1px solid #d8d8d4"
         return f'<iframe src="{escape(self.url)}" title="{name}" style="{look}" allow="clipboard-write"></iframe>'
 
