@@ -13,7 +13,7 @@ import undelude as ud
 from machines import process_of
 from oracle import enumerate_joint, random_machine
 from undelude._agents.base import with_reading
-from undelude._inspector.history import History, Round
+from undelude._inspector.history import FIELDS, ROUND_FIELDS, History, Round
 from undelude._inspector.inspection import DO, EXACT, MARKED, SEE, TOLD, Inspection
 from undelude._inspector.inspector import history_of as history_of_rollout
 from undelude._inspector.start import first_history
@@ -346,6 +346,10 @@ def test_first_episode_costs_the_truth_belief(in_bandit, in_frog):
     assert first_history(in_bandit, SEE, seed=3).seed == 3
 
 
+# A round of the bandit in a file.
+ROUND = {"action": 0, "mark": "do", "by": "agent", "observation": 0, "expert_action": None}
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -357,15 +361,25 @@ def test_first_episode_costs_the_truth_belief(in_bandit, in_frog):
         ({"opening": 0}, "opening"),
         ({"rounds": 3}, "rounds"),
         ({"rounds": [3]}, "rounds"),
-        ({"rounds": [{"action": 9, "mark": "do", "observation": 0}]}, r"rounds\[0\].action"),
-        ({"rounds": [{"action": [0], "mark": "do", "observation": 0}]}, r"rounds\[0\].action"),
-        ({"rounds": [{"action": 0, "mark": "did", "observation": 0}]}, r"rounds\[0\].mark"),
-        ({"rounds": [{"action": 0, "mark": "do", "by": "me", "observation": 0}]}, r"rounds\[0\].by"),
-        ({"rounds": [{"action": 0, "mark": "do", "observation": 0.0}]}, r"rounds\[0\].observation"),
-        ({"rounds": [{"action": 0, "mark": "do"}] * 2}, "only the last round"),
+        ({"rounds": [ROUND | {"action": 9}]}, r"rounds\[0\].action"),
+        ({"rounds": [ROUND | {"action": [0]}]}, r"rounds\[0\].action"),
+        ({"rounds": [ROUND | {"mark": "did"}]}, r"rounds\[0\].mark"),
+        ({"rounds": [ROUND | {"by": "me"}]}, r"rounds\[0\].by"),
+        ({"rounds": [ROUND | {"observation": 0.0}]}, r"rounds\[0\].observation"),
+        ({"rounds": [ROUND | {"observation": None}] * 2}, "only the last round"),
         ({"foo": 3}, "foo is not a field of an episode; its fields are format, task"),
-        ({"rounds": [{"action": 0, "mark": "do", "label": 1}]}, r"rounds\[0\].label is not a field"),
-        ({"rounds": [{"action": 0, "mark": "do", "observation": 0}] * 21}, "num_rounds"),
+        ({"rounds": [ROUND | {"label": 1}]}, r"rounds\[0\].label is not a field"),
+        ({"rounds": [ROUND | {"reward": 77}]}, r"rounds\[0\].reward is 77, and bandit pays 0 in this round"),
+        ({"rounds": [ROUND | {"reward": "1"}]}, r"rounds\[0\].reward must be a number, not '1'"),
+        ({"rounds": [ROUND | {"reward": 10**400}]}, r"rounds\[0\].reward must be a number, not 1000"),
+        ({"rounds": [ROUND, ROUND | {"ended": True}]}, r"rounds\[1\].ended is true, and bandit does not end"),
+        ({"rounds": [ROUND | {"ended": 1}]}, r"rounds\[0\].ended must be true or false, not 1"),
+        ({"rounds": [ROUND | {"observation": None, "reward": 0}]}, r"rounds\[0\].reward comes before its observation"),
+        (
+            {"rounds": [ROUND] * 40},
+            "has 40 rounds, and this page takes 20 at most: start undelude inspect with --num-rounds 40, or ud.inspect "
+            "with num_rounds=40",
+        ),
     ],
 )
 def test_damaged_episode_is_refused_by_name(in_bandit, change, named):
@@ -373,6 +387,31 @@ def test_damaged_episode_is_refused_by_name(in_bandit, change, named):
     assert in_bandit.from_json(json.loads(json.dumps(good))) == in_bandit.begin()
     with pytest.raises(ValueError, match=named):
         in_bandit.from_json(good | change)
+
+
+def test_no_field_of_an_episode_may_lack(in_bandit):
+    good = in_bandit.to_json(in_bandit.begin(seed=3)) | {"rounds": [ROUND]}
+    in_bandit.from_json(good)
+    for name in FIELDS:
+        with pytest.raises(ValueError, match="must be" if name == "format" else f"^{name} is missing"):
+            in_bandit.from_json({x: y for x, y in good.items() if x != name})
+    for name in ROUND_FIELDS:
+        with pytest.raises(ValueError, match=rf"^rounds\[0\].{name} is missing"):
+            in_bandit.from_json(good | {"rounds": [{x: y for x, y in ROUND.items() if x != name}]})
+
+
+def test_rewards_and_ends_of_a_file_are_those_of_the_process(in_bandit, in_talk):
+    """They may be there if they are right."""
+    for inspection in (in_bandit, in_talk):
+        history = inspection.play(inspection.begin(seed=1), rounds=20)
+        data = inspection.to_json(history)
+        for t, (row, reward) in enumerate(zip(data["rounds"], inspection.read(history).rewards, strict=True)):
+            row |= {"reward": float(reward), "ended": t == len(history) - 1}
+        assert inspection.from_json(data) == history
+    data["rounds"][-1]["ended"] = False
+    assert len(history) < in_talk.num_rounds
+    with pytest.raises(ValueError, match=rf"rounds\[{len(history) - 1}\].ended is false, and .* ends the episode"):
+        in_talk.from_json(data)
 
 
 def sober_in_numpy(num_episodes):

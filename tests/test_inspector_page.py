@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import http.server
+import io
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import environments
 import undelude as ud
@@ -120,6 +122,29 @@ def test_arrows_work_before_anything_is_chosen(visit, bandit_server):
     for key in ("ArrowLeft", "ArrowRight"):
         page.keyboard.press(key)
     assert page.evaluate("document.activeElement.closest('#score') !== null")
+
+
+def test_tab_reaches_the_round_of_the_cursor(visit, bandit_server):
+    """The last one at first, then where the cursor was put; of all cells, Tab reaches one."""
+    page = visit(bandit_server.url)
+
+    def reached():
+        page.focus("#all-do")
+        page.keyboard.press("Tab")
+        assert page.locator("#score [data-cell][tabindex='0']").count() == 1
+        return page.evaluate("[document.activeElement.dataset.cell, Number(document.activeElement.dataset.t)]")
+
+    assert reached() == ["mark", 199]
+    page.keyboard.press("ArrowLeft")
+    assert reached() == ["mark", 198], "the keys moved the cursor too"
+    for _ in range(3):
+        page.click("#back")
+    assert reached() == ["mark", 196]
+    page.click("[data-cell=mark][data-t='3']")
+    page.wait_for_selector("[data-cell=mark][data-t='3'].do")
+    assert reached() == ["mark", 3], "a flip moves no cursor, but the focus stays where it is"
+    page.click("#back")
+    assert reached() == ["mark", 196]
 
 
 def test_section_2_by_keyboard_alone(visit, frog_server):
@@ -491,6 +516,97 @@ def test_episode_is_shared_as_file_link_and_picture(visit, frog_server, tmp_path
     assert "damaged" in damaged.inner_text("#error")
 
 
+# Notes where each text of a canvas is, in its pixels: [text, left, top, right, bottom].
+NOTES = """() => {
+  globalThis.texts = [];
+  const draw = CanvasRenderingContext2D.prototype.fillText;
+  CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+    const { width, actualBoundingBoxAscent: up, actualBoundingBoxDescent: down } = this.measureText(text);
+    const from = x - width * { left: 0, center: 0.5, right: 1 }[this.textAlign], t = this.getTransform();
+    const [a, b] = [[from, y - up], [from + width, y + down]].map(([u, v]) => t.transformPoint(new DOMPoint(u, v)));
+    texts.push([text, Math.min(a.x, b.x), Math.min(a.y, b.y), Math.max(a.x, b.x), Math.max(a.y, b.y)]);
+    draw.call(this, text, x, y);
+  };
+}"""
+
+
+@pytest.mark.parametrize(
+    ("label", "task"),
+    [
+        ("arm {}", "bandit"),
+        ("<i>cell 0{}", "a_package_with_a_long_name.and_modules:" + "factory_of_a_process" * 9),
+        (
+            "the {} of all the cells in a table that has more rows and columns than one can count in a day",
+            "bandit " * 40,
+        ),
+    ],
+)
+def test_texts_of_the_picture_are_distinct_and_apart(visit, bandit_server, tmp_path, label, task):
+    """The rounds have their numbers, actions and outcomes; nothing is printed over something else, or beside it."""
+    page = visit(bandit_server.url)
+    page.click("[data-cell=observation][data-t='19']")
+    page.click("#rewind")
+    expect(page.locator("[data-cell=action]")).to_have_count(20)
+    labels = [label.format(k) for k in range(5)]
+    change = "import(new URL('state.js', location)).then(({ page }) => Object.assign(page.about, { thetas, task }))"
+    page.evaluate(f"({{ thetas, task }}) => {change}", {"thetas": labels, "task": task})
+    page.evaluate(NOTES)
+    with page.expect_download() as drawn:
+        page.click("#png")
+    drawn.value.save_as(tmp_path / "picture.png")
+    with Image.open(tmp_path / "picture.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"), int)
+    texts = page.evaluate("texts")
+    for i, (text, left, top, right, bottom) in enumerate(texts):
+        assert left >= 0, text
+        assert top >= 0, text
+        assert right <= pixels.shape[1], text
+        assert bottom <= pixels.shape[0], text
+        for other, x0, y0, x1, y1 in texts[:i]:
+            assert not (left < x1 and x0 < right and top < y1 and y0 < bottom), f"{text} is over {other}"
+    words = [text for text, *_ in texts]
+    first = words.index("exact, as marked") + 1
+    assert len({*words[first : first + 5]}) == 5
+    if len(label) < 20:
+        assert words[first : first + 5] == labels
+    shown = {row: page.locator(f"[data-cell={row}]").all_inner_texts() for row in ("round", "action", "observation")}
+    for name, row in (("round", "round"), ("action", "action"), ("outcome", "observation")):
+        at = words.index(name) + 1
+        assert words[at : at + 20] == shown[row]
+    # Right of the strips, 20 pixels at a scale of 2 are empty.
+    below = int(texts[words.index("exact, as marked")][2])
+    assert (pixels[below:, -40:] == pixels[0, 0]).all()
+    assert (pixels[below:, -41] != pixels[0, 0]).any()
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_link_pasted_into_the_open_page_is_opened(visit, frog_server, served):
+    """Only the hash changes. A link that is damaged is called so, and one that the page writes loads nothing."""
+    page = visit(frog_server.url if served else f"{STATIC}?task=frog")
+    page.click("[data-cell=mark]")
+    settled(page, "Sober.")
+    page.click("#link")
+    page.wait_for_url(re.compile("#."))
+    link = page.url
+    page.click("[data-cell=mark]")
+    settled(page, "Deluded.")
+    assert "#" not in page.url, "the link is of another episode"
+    page.evaluate("link => { location.href = link; }", link)
+    settled(page, "Sober.")
+    page.click("#undo")
+    settled(page, "Deluded.")
+    page.evaluate("location.hash = 'abc'")
+    expect(page.locator("#error")).to_have_text("The link is damaged: copy it again, in full.")
+    settled(page, "Deluded.")
+    before = page.evaluate("import(new URL('state.js', location)).then((x) => x.page.past.length)") if served else 0
+    page.click("#link")
+    expect(page.locator("#shared")).to_contain_text("It holds the whole episode")
+    page.wait_for_timeout(200)
+    assert not served or before == page.evaluate(
+        "import(new URL('state.js', location)).then((x) => x.page.past.length)"
+    )
+
+
 @pytest.mark.parametrize("num_bytes", [50_000, 500_000])
 def test_link_of_a_large_episode(visit, frog_server, num_bytes):
     """It opens, or the page says that a file is better."""
@@ -583,6 +699,28 @@ def test_page_fits_and_can_be_read(visit, bandit_server, look):
     assert not low
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_table_that_goes_on_has_a_shadow_at_that_edge(visit, bandit_server, scheme):
+    page = visit(bandit_server.url, viewport=PHONE, color_scheme=scheme)
+    box = page.locator("#tables > .scroll").first
+    box.evaluate("x => { x.querySelector('table').style.visibility = 'hidden'; }")
+    assert box.evaluate("x => x.scrollWidth > x.clientWidth + 20")
+
+    def edges():
+        with Image.open(io.BytesIO(box.screenshot())) as picture:
+            pixels = np.asarray(picture.convert("L"), int)[10]
+        differs = abs(pixels - pixels[len(pixels) // 2]) > 10
+        return [bool(differs[:4].any()), bool(differs[-4:].any())]
+
+    assert edges() == [False, True]
+    box.evaluate("x => { x.scrollLeft = 10000; }")
+    assert edges() == [True, False]
+    page.set_viewport_size(WIDE)
+    for part in range(5):
+        box.evaluate("(x, part) => { x.style.width = `${600 + part / 5}px`; }", part)
+        assert edges() == [False, False], "all of it is in sight"
+
+
 @pytest.mark.parametrize("name", ["frog", "bandit"])
 def test_page_without_a_server_computes_what_the_library_does(visit, name):
     """Beliefs, predictions, KL, losses and rewards of random histories, impossible ones included."""
@@ -616,6 +754,28 @@ def assert_close(found, expected, where="state"):
         assert found == pytest.approx(expected, abs=3e-6), where
     else:
         assert found == expected, where
+
+
+def test_page_without_a_server_drops_no_field(visit):
+    page = visit(f"{STATIC}?task=bandit")
+    good = page.evaluate("undelude.describe().first")
+    read = """(episode) => { try { undelude.read({ episode }); return ""; } catch (error) { return error.message; } }"""
+    assert page.evaluate(read, good) == ""
+    row = good["rounds"][0]
+    for change, named in (
+        ({"seed": None}, "its seed"),
+        ({"opening": 1}, "its opening"),
+        ({"more": 1}, "more is not a field"),
+        (
+            {"rounds": [row] * 40},
+            "has 40 rounds, and this page takes 20 at most: run undelude inspect bandit --num-rounds",
+        ),
+        ({"rounds": [row | {"reward": 77}]}, "rounds[0].reward is not a field of an episode of this page"),
+        ({"rounds": [{x: y for x, y in row.items() if x != "by"}]}, "rounds[0].by is missing"),
+    ):
+        assert named in page.evaluate(read, good | change)
+    for name in good:
+        assert page.evaluate(read, {x: y for x, y in good.items() if x != name})
 
 
 def test_page_without_a_server_plays(visit):

@@ -18,10 +18,10 @@ from undelude._cli.inspect_options import MENU, Inspect
 from undelude._cli.options import Call
 from undelude._cli.permission import check_may_call_task
 from undelude._files import plain, read_json
-from undelude._inspector.history import check_format
+from undelude._inspector.history import MAX_ROUNDS, check_format
 from undelude._inspector.inspection import MARKED
 from undelude._inspector.server import MAX_BYTES, Server
-from undelude._inspector.service import MAX_ROUNDS, Service
+from undelude._inspector.service import Service
 from undelude._inspector.start import begin_with, first_actor, inspection_of
 from undelude._named_tasks import TASKS, is_fit
 from undelude._runs.directory import RunDirectory
@@ -189,7 +189,13 @@ def _subject(options: Inspect, line: str) -> _Subject:
 
 def _episode(options: Inspect, line: str) -> dict[str, Any]:
     """Return a stored episode, whose task may be called: one with a name, or one that the user has named."""
-    episode = read_json(Path(options.target), most=MAX_BYTES, follow=True)
+    file = Path(options.target)
+    try:
+        episode = read_json(file, most=MAX_BYTES, follow=True)
+    except ValueError as error:
+        if file.suffix == ".json":
+            raise
+        raise UsageError(_no_episode(file)) from error
     try:
         check_format(episode)
     except ValueError as error:
@@ -208,3 +214,14 @@ def _episode(options: Inspect, line: str) -> dict[str, Any]:
             f"{line} --task {shlex.quote(task)}"
         )
     return {**episode, "task": task}
+
+
+def _no_episode(file: Path) -> str:
+    """Return what a file that is not JSON is not, and what the command takes in its place."""
+    is_python = file.suffix == ".py"
+    factory = f"{file.stem}:FACTORY, where FACTORY is the function in it that makes the process"
+    own = factory if is_python else "package.module:factory"
+    return (
+        f"{file} is not an episode, which is a JSON file that the page saved. Give such a file, the name of a task, "
+        f"the folder of a run, of a fit to logs or of a language model. A task of your own is given as {own}."
+    )

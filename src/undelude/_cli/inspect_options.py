@@ -10,6 +10,7 @@ import tyro
 
 from undelude._cli.errors import UsageError, check_seed
 from undelude._cli.folders import check_holds_run, is_language_model, is_so
+from undelude._inspector.history import MAX_ROUNDS
 from undelude._named_tasks import TASKS, check_task_name, is_fit
 from undelude._runs import layout
 from undelude._runs.config import Text, WholeNumber
@@ -36,7 +37,7 @@ class Inspect:
     prompt: Annotated[Text, tyro.conf.arg(metavar="TEXT")] = None
     """With a language model: the first message of the customer; by default the rules of the menu in words."""
     num_rounds: WholeNumber = None
-    """Most rounds of the episode; the task's own by default."""
+    """Most rounds of the episode, up to 20000; the task's own by default."""
     seed: WholeNumber = None
     """Seed of the first episode; by default, of 32 the one in which see lowers the belief in the truth most."""
     host: str = "127.0.0.1"
@@ -55,6 +56,8 @@ class Inspect:
             check_seed(self.seed)
         if self.num_rounds is not None and self.num_rounds < 1:
             raise UsageError(f"--num-rounds must be at least 1, not {self.num_rounds}.")
+        if self.num_rounds is not None and self.num_rounds > MAX_ROUNDS:
+            raise UsageError(f"--num-rounds must be at most {MAX_ROUNDS}, for the page to show, not {self.num_rounds}.")
         if not 0 <= self.port <= MAX_PORT:
             raise UsageError(f"--port must be from 1 to {MAX_PORT}, or 0 for any free one, not {self.port}.")
         if self.is_model:

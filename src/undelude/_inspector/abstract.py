@@ -158,10 +158,9 @@ class AbstractInspection(abc.ABC):
             )
         return history
 
+    @abc.abstractmethod
     def _with_more(self, history: History, data: Mapping[str, Any]) -> History:
-        """Return a history from a file with what else the file says of it; raise `ValueError` if that does not fit."""
-        del data
-        return history
+        """Return a history from a file; raise `ValueError` if the rewards and ends in the file are not its own."""
 
     @abc.abstractmethod
     def history_of(self, episode: Episodes) -> History:

@@ -1,16 +1,21 @@
 """The history of one episode with its marks: what the inspector reads, edits, saves and shares."""
 
 import dataclasses
-from collections.abc import Mapping
+import sys
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
+from undelude._checks import check_count
 from undelude._types import Mark
 
 # The name and version of the file format.
 FORMAT = "undelude-episode-1"
-# The fields of an episode in a file, and those of its rounds.
+# The fields of an episode in a file, those of its rounds, and those that only rounds of a recording need.
 FIELDS = ("format", "task", "process", "seed", "theta", "opening", "rounds")
-ROUND_FIELDS = ("action", "mark", "by", "observation", "expert_action", "reward", "ended")
+ROUND_FIELDS = ("action", "mark", "by", "observation", "expert_action")
+PAID_FIELDS = ("reward", "ended")
+# Most rounds of an episode on the page: of 20,000 a request has about 3 MB, the cells of the page some 100,000.
+MAX_ROUNDS = 20_000
 Executor: TypeAlias = Literal["agent", "expert"]
 
 
@@ -170,46 +175,69 @@ def from_json(
         has_opening: whether the process opens with an observation.
         theta_changes: whether theta is a path.
 
+    Returns:
+        The history; its rounds have the rewards and ends that the file gives, which the caller checks.
+
     Raises:
         ValueError: an entry is missing or wrong; the message names it.
     """
     check_format(data)
     _check_source(data, task, process)
-    rows = data.get("rounds")
+    _check_fields("", data, FIELDS)
+    rows = data["rounds"]
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
         raise ValueError("rounds must be a list of objects.")
-    for where, found, known in (("", data, FIELDS), *((f"rounds[{i}].", x, ROUND_FIELDS) for i, x in enumerate(rows))):
-        if unknown := found.keys() - known:
-            raise ValueError(f"{where}{min(unknown)} is not a field of an episode; its fields are {', '.join(known)}.")
+    for i, row in enumerate(rows):
+        _check_fields(f"rounds[{i}].", row, ROUND_FIELDS, PAID_FIELDS)
     rounds = tuple(_round(row, i, actions, observations) for i, row in enumerate(rows))
     if any(r.observation is None for r in rounds[:-1]):
         raise ValueError("only the last round may lack its observation.")
-    theta = data.get("theta")
+    theta = data["theta"]
     path = [x for x in (theta if isinstance(theta, list) else [theta]) if type(x) is int and 0 <= x < num_thetas]
     if len(path) != (len(theta) if isinstance(theta, list) else 1):
         raise ValueError(f"theta must be an index from 0 to {num_thetas - 1}, not {theta!r:.99}.")
     num_observations = sum(r.observation is not None for r in rounds)
-    if len(path) != (num_observations + 1 if theta_changes else 1):
+    if isinstance(theta, list) != theta_changes or len(path) != (num_observations + 1 if theta_changes else 1):
         needed = (
             f"{num_observations + 1} indices, before each round and after the last" if theta_changes else "one index"
         )
         raise ValueError(f"theta must be {needed}, not {theta!r:.99}.")
-    seed = data.get("seed", 0)
+    seed = data["seed"]
     if not (type(seed) is int and 0 <= seed < 2**32):
         raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, not {seed!r:.99}.")
-    opening = data.get("opening")
+    opening = data["opening"]
     if (opening is not None) != has_opening:
         raise ValueError(f"opening must be {'the first observation' if has_opening else 'null'}, not {opening!r:.99}.")
     first = None if opening is None else observations.index(opening, "opening")
     return History(tuple(path), rounds, first, seed)
 
 
+def checked_rounds(given: int | None, own: int, name: str) -> int:
+    """Return the most rounds of a history: as given, or else the process's own.
+
+    Args:
+        given: `num_rounds`, if it was given.
+        own: rounds of the process.
+        name: of the process.
+
+    Raises:
+        ValueError: there are more than `MAX_ROUNDS`, or less than one.
+    """
+    num_rounds = check_count("num_rounds", own if given is None else given)
+    if num_rounds > MAX_ROUNDS:
+        found = f"{name} has {num_rounds} rounds" if given is None else f"num_rounds is {num_rounds}"
+        raise ValueError(
+            f"{found}, and the page shows {MAX_ROUNDS} at most: give num_rounds={MAX_ROUNDS} or less (--num-rounds)."
+        )
+    return num_rounds
+
+
 def check_length(history: History, num_rounds: int) -> None:
     """Raise `ValueError` if a history has more rounds than an inspection was made for."""
-    if len(history) > num_rounds:
+    if (n := len(history)) > num_rounds:
         raise ValueError(
-            f"the episode has {len(history)} rounds, and this inspection was made for {num_rounds}: leave out "
-            f"num_rounds (--num-rounds), or give at least {len(history)}."
+            f"the episode has {n} rounds, and this page takes {num_rounds} at most: start undelude inspect with "
+            f"--num-rounds {n}, or ud.inspect with num_rounds={n}."
         )
 
 
@@ -217,6 +245,16 @@ def check_format(data: Mapping[str, Any]) -> None:
     """Raise `ValueError` unless the data say that they are an episode of this format."""
     if data.get("format") != FORMAT:
         raise ValueError(f'format must be "{FORMAT}", not {data.get("format")!r:.99}: this is not an episode.')
+
+
+def _check_fields(where: str, found: Mapping[str, Any], needed: Collection[str], more: Collection[str] = ()) -> None:
+    """Raise `ValueError` if a field is missing or unknown, so that none is dropped or made up in silence."""
+    known = (*needed, *more)
+    if unknown := found.keys() - known:
+        raise ValueError(f"{where}{min(unknown)} is not a field of an episode; its fields are {', '.join(known)}.")
+    for name in needed:
+        if name not in found:
+            raise ValueError(f"{where}{name} is missing; the fields needed are {', '.join(needed)}.")
 
 
 def _check_source(data: Mapping[str, Any], task: str | None, process: str) -> None:
@@ -238,14 +276,27 @@ def _check_source(data: Mapping[str, Any], task: str | None, process: str) -> No
 def _round(row: Mapping[str, Any], i: int, actions: AbstractValues, observations: AbstractValues) -> Round:
     where = f"rounds[{i}]"
     for name, allowed in (("mark", ("do", "see")), ("by", ("agent", "expert"))):
-        value = row.get(name, "agent" if name == "by" else None)
-        if not isinstance(value, str) or value not in allowed:
-            raise ValueError(f'{where}.{name} must be "{allowed[0]}" or "{allowed[1]}", not {value!r:.99}.')
-    o, label = row.get("observation"), row.get("expert_action")
+        if not isinstance(row[name], str) or row[name] not in allowed:
+            raise ValueError(f'{where}.{name} must be "{allowed[0]}" or "{allowed[1]}", not {row[name]!r:.99}.')
+    o, label = row["observation"], row["expert_action"]
     return Round(
-        actions.index(row.get("action"), f"{where}.action"),
+        actions.index(row["action"], f"{where}.action"),
         row["mark"],
-        row.get("by", "agent"),
+        row["by"],
         None if o is None else observations.index(o, f"{where}.observation"),
         None if label is None else actions.index(label, f"{where}.expert_action"),
+        *_paid(row, where),
     )
+
+
+def _paid(row: Mapping[str, Any], where: str) -> tuple[float | None, bool]:
+    """Return the reward of a round, None without one, and whether the round ended the episode."""
+    if row["observation"] is None and (early := [name for name in PAID_FIELDS if name in row]):
+        raise ValueError(f"{where}.{early[0]} comes before its observation, which is null: leave it out.")
+    reward, ended = row.get("reward", 0.0), row.get("ended", False)
+    # False for infinities, NaN, and whole numbers that are too large for a float.
+    if type(reward) not in (int, float) or not abs(reward) <= sys.float_info.max:
+        raise ValueError(f"{where}.reward must be a number, not {reward!r:.99}.")
+    if type(ended) is not bool:
+        raise ValueError(f"{where}.ended must be true or false, not {ended!r:.99}.")
+    return float(reward) if "reward" in row else None, ended

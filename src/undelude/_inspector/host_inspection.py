@@ -13,16 +13,15 @@ from jaxtyping import Float
 from undelude._agents.base import AbstractAgent
 from undelude._agents.host import HostAgent
 from undelude._agents.networks.action_mask import ACTION_MASK
-from undelude._checks import check_count
 from undelude._inspector.abstract import AbstractInspection
 from undelude._inspector.digest import digest_of_world
 from undelude._inspector.given import DO, EXACT, MARKED, SEE, TOLD, check_agents, named_agents, reads_marks, reads_of
-from undelude._inspector.history import History, Round, check_length
+from undelude._inspector.history import History, Round, check_length, checked_rounds
 from undelude._inspector.host_reader import HostPlay, predictions, stacked
 from undelude._inspector.host_words import HostWords
 from undelude._inspector.knowledge import Knowledge, evidence_of
 from undelude._inspector.recorded import ExactReading, draw_action, read_along, read_exactly, symbol_probabilities
-from undelude._inspector.recording import Arranged, Recordings, check_recordable, paid
+from undelude._inspector.recording import Arranged, Recordings, check_paid, check_recordable
 from undelude._inspector.setting import Reader
 from undelude._inspector.stage import Stage
 from undelude._inspector.state import Account, Divergence, State, kl_and_tv
@@ -77,7 +76,7 @@ class HostInspection(AbstractInspection):
         num_rounds: int | None = None,
     ):
         self.world = check_recordable(world)
-        self.num_rounds = check_count("num_rounds", world.num_rounds if num_rounds is None else num_rounds)
+        self.num_rounds = checked_rounds(num_rounds, world.num_rounds, world.name)
         if self.num_rounds > world.num_rounds:
             raise ValueError(
                 f"num_rounds={self.num_rounds}, but a lifetime of {world.name} has {world.num_rounds} rounds: make the "
@@ -269,7 +268,8 @@ class HostInspection(AbstractInspection):
         return self.world, history.theta[0], scenes[-1], belief, jax.tree.map(np.asarray, o)
 
     def _with_more(self, history: History, data: Mapping[str, Any]) -> History:
-        return paid(history, data["rounds"])
+        check_paid(data["rounds"])
+        return history
 
     def history_of(self, episode: Episodes) -> History:
         """Return one episode of a rollout, checked as a file is."""

@@ -11,7 +11,6 @@ import numpy as np
 from undelude._agents.base import AbstractAgent
 from undelude._agents.exact import ExactAgent
 from undelude._agents.host import HostAgent
-from undelude._checks import check_count
 from undelude._inspector.abstract import AbstractInspection
 from undelude._inspector.accounts import accounts_of, in_numbers
 from undelude._inspector.alphabet import Alphabet, alphabets, scored_part, symbols_of
@@ -28,7 +27,7 @@ from undelude._inspector.given import (
     named_agents,
     reads_of,
 )
-from undelude._inspector.history import History, Round, check_length
+from undelude._inspector.history import PAID_FIELDS, History, Round, check_length, checked_rounds
 from undelude._inspector.host_reader import HostReader
 from undelude._inspector.readings import Reading, implied_beliefs, offered_actions, read_all
 from undelude._inspector.setting import Reader, Setting, Symbols
@@ -90,7 +89,7 @@ class Inspection(AbstractInspection):
         num_rounds: int | None = None,
     ):
         self.process = _check_inspectable(process)
-        self.num_rounds = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)
+        self.num_rounds = checked_rounds(num_rounds, process.num_rounds, process.name)
         self.actions, self.observations, self.words = alphabets(process)
         self.agents = named_agents(agents)
         traced = {name: agent for name, agent in self.agents.items() if isinstance(agent, AbstractAgent)}
@@ -237,6 +236,28 @@ class Inspection(AbstractInspection):
         ends = jax.vmap(self.process.task.ends)(self._scenes(self._symbols(history)).observations)
         over = np.flatnonzero(np.asarray(ends)[:m])
         return int(over[0]) + 1 if len(over) else None
+
+    def _with_more(self, history: History, data: Mapping[str, Any]) -> History:
+        given = {name: [t for t, row in enumerate(data["rounds"]) if name in row] for name in PAID_FIELDS}
+        rewards = self._scenes(self._symbols(history)).rewards if given["reward"] else ()
+        for t in given["reward"]:
+            told, pays = float(data["rounds"][t]["reward"]), float(rewards[t])
+            if not np.isclose(told, pays, rtol=1e-4, atol=1e-6):
+                raise ValueError(
+                    f"rounds[{t}].reward is {told:g}, and {self.name} pays {pays:g} in this round: correct it, or "
+                    "leave it out."
+                )
+        end = self._end(history) if given["ended"] else None
+        for t in given["ended"]:
+            told = history.rounds[t].ended
+            if told != (t + 1 == end) and not (told and t + 1 == self.process.num_rounds):
+                does = "does not end" if told else "ends"
+                raise ValueError(
+                    f"rounds[{t}].ended is {str(told).lower()}, and {self.name} {does} the episode in this round: "
+                    "correct it, or leave it out."
+                )
+        rounds = (dataclasses.replace(r, reward=None, ended=False) for r in history.rounds)
+        return dataclasses.replace(history, rounds=tuple(rounds))
 
     def scene(self, history: History) -> tuple[Any, ...]:
         """Return the task, and the arguments of its `draw` with the belief as marked."""

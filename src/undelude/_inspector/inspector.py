@@ -36,10 +36,13 @@ class Inspector:
         self.inspection = inspection
         self._server = Server(service, port=port, embedded=True)
         self.url = self._server.url
+        self._is_stopped = False
 
     def stop(self) -> None:
         """Stop the server of the page; a second time, do nothing."""
-        self._server.stop()
+        if not self._is_stopped:
+            self._server.stop()
+        self._is_stopped = True
 
     def __enter__(self) -> Self:
         return self
@@ -48,10 +51,12 @@ class Inspector:
         self.stop()
 
     def __repr__(self) -> str:
-        return f"Inspector({self.url})"
+        return "Inspector(stopped)" if self._is_stopped else f"Inspector({self.url})"
 
     def _repr_html_(self) -> str:
         name = escape(f"undelude inspector of {self.inspection.name}")
+        if self._is_stopped:
+            return f"<p>The {name} was stopped: call <code>ud.inspect</code> again to start another.</p>"
         look = f"width: 100%; height: {HEIGHT}px; border: 1px solid #d8d8d4"
         return f'<iframe src="{escape(self.url)}" title="{name}" style="{look}" allow="clipboard-write"></iframe>'
 
@@ -79,7 +84,8 @@ def inspect(
             called again if the history changes, and reads actions in its own way unless it is told the marks.
         episodes: the result of `ud.rollout`; by default the first agent, or else the deluded exact agent, plays one.
         episode: index of the episode in `episodes`.
-        num_rounds: most rounds of the episode; by default those of the process, or of `episodes` if they are more.
+        num_rounds: most rounds of the episode, up to 20,000; by default those of the process, or of `episodes` if they
+            are more.
         seed: of the episode that is played; by default, of 32 episodes it is the one after which reading the actions
             as see, in place of do, lowers the belief in the true theta most.
         port: of the server; any free one by default.
@@ -91,8 +97,8 @@ def inspect(
         TypeError: Theta is continuous, the values of a process cannot be shown, or a simulator has neither exact
             answers nor an agent.
         ValueError: an agent was made for another process, the episodes have no theta or symbols that the process does
-            not have, `port` is not a port, or an argument would be ignored: `seed` with `episodes`, or `episode`
-            without. Episodes do not say which process they are from: name the right one.
+            not have, there are more than 20,000 rounds, `port` is not a port, or an argument would be ignored: `seed`
+            with `episodes`, or `episode` without. Episodes do not say which process they are from: name the right one.
 
     >>> import undelude as ud
     >>> with ud.inspect(ud.tasks.prize_or_frog()) as inspector:

@@ -1,6 +1,5 @@
 """Recordings of a simulator: as histories, as arrays and as files."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from undelude._distributions import Reals, Symbols
-from undelude._inspector.history import History, Round, check_length
+from undelude._inspector.history import PAID_FIELDS, History, Round, check_length
 from undelude._inspector.images import image_parts
 from undelude._inspector.recorded import Recorded
 from undelude._inspector.values import MAX_PREDICTED, Values, stacked
@@ -127,21 +126,14 @@ def check_recordable(world: World) -> AbstractHostWorld:
     return batch
 
 
-def paid(history: History, rows: Sequence[Mapping[str, Any]]) -> History:
-    """Return a recording with the rewards and the ends that a file gives it; raise `ValueError` if they do not fit."""
-    rounds = tuple(_paid(row, r, i) for i, (row, r) in enumerate(zip(rows, history.rounds, strict=True)))
-    return dataclasses.replace(history, rounds=rounds)
-
-
-def _paid(row: Mapping[str, Any], r: Round, i: int) -> Round:
-    """Return a round with the reward and the end that a file gives it."""
-    if r.observation is None:
-        return r
-    reward: Any = row.get("reward")
-    ended = row.get("ended", False)
-    if type(reward) not in (int, float) or not np.isfinite(reward) or type(ended) is not bool:
-        raise ValueError(f"rounds[{i}] must have a number as reward, and true or false as ended.")
-    return dataclasses.replace(r, reward=float(reward), ended=ended)
+def check_paid(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise `ValueError` if a round of a recording in a file lacks its reward or its end: no process knows them."""
+    for i, row in enumerate(rows):
+        for name in PAID_FIELDS:
+            if row["observation"] is not None and name not in row:
+                raise ValueError(
+                    f"rounds[{i}].{name} is missing; a round of a recording has {' and '.join(PAID_FIELDS)}."
+                )
 
 
 def _padded(values: Sequence[Any], kind: Any, length: int) -> np.ndarray:

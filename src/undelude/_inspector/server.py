@@ -50,7 +50,7 @@ FILES = {
     "/inspector.css": ("_inspector", "page", "inspector.css"),
     **{
         f"/{name}.js": ("_inspector", "page", f"{name}.js")
-        for name in ("app", "state", "score", "numbers", "densities", "tables", "sharing")
+        for name in ("app", "state", "score", "numbers", "densities", "tables", "picture", "sharing")
     },
 }
 # The page of a link without the token.

@@ -7,10 +7,7 @@ from typing import Any
 from undelude._inspector import view
 from undelude._inspector.abstract import AbstractInspection
 from undelude._inspector.given import MARKED
-from undelude._inspector.history import History
-
-# Most rounds that one request adds.
-MAX_ROUNDS = 10_000
+from undelude._inspector.history import MAX_ROUNDS, History
 
 
 class Service:

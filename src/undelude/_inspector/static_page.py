@@ -17,7 +17,7 @@ from undelude.tasks.game_words import all_outcomes
 from undelude.tasks.tables import TableExpert, TableTask
 
 # The modules of the page in the order of their imports.
-MODULES = ("state", "score", "numbers", "densities", "tables", "sharing", "local", "app")
+MODULES = ("state", "score", "numbers", "densities", "tables", "picture", "sharing", "local", "app")
 # The page loads nothing; its own styles and scripts are inside.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
 

@@ -114,7 +114,13 @@ const editedRound = () => Math.ceil(page.point / 2) - 1;
 function truncated(episode) {
   const acted = page.point % 2;
   episode.rounds = episode.rounds.slice(0, Math.ceil(page.point / 2));
-  if (acted) episode.rounds.at(-1).observation = null;
+  if (acted) {
+    const open = episode.rounds.at(-1);
+    open.observation = null;
+    // Of a recording.
+    delete open.reward;
+    delete open.ended;
+  }
   if (page.about.theta_changes) episode.theta = episode.theta.slice(0, Math.floor(page.point / 2) + 1);
 }
 
@@ -354,8 +360,11 @@ await attempt(async () => {
   $("main").hidden = false;
   refresh();
 });
-attempt(async () => {
+const openLink = () => attempt(async () => {
   const episode = await fromLink();
   if (episode) await change("read", { episode }, Infinity);
 });
+openLink();
+// Another link in the same tab changes the hash alone; what the page writes there itself causes no such event.
+addEventListener("hashchange", openLink);
 if ($("main").hidden) $("headline").textContent = "The inspector has not started.";

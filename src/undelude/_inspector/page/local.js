@@ -76,12 +76,25 @@ function check(episode) {
   const own = known.first;
   if ((episode.task ?? own.task) !== own.task) throw new Error(`This is an episode of ${episode.task}, and the page shows ${known.task}.`);
   if ((episode.process ?? own.process) !== own.process) throw new Error(`This episode was played in another ${known.task} than that of the page.`);
-  if (!within(episode.theta, K) || !Array.isArray(episode.rounds) || episode.rounds.length > T) throw new Error("The episode is damaged: its theta or its rounds.");
+  checkFields("", episode, known.first);
+  if (!within(episode.seed, 2 ** 32) || episode.opening !== null) throw new Error("The episode is damaged: its seed or its opening.");
+  if (!within(episode.theta, K) || !Array.isArray(episode.rounds)) throw new Error("The episode is damaged: its theta or its rounds.");
+  const n = episode.rounds.length;
+  if (n > T) throw new Error(`The episode has ${n} rounds, and this page takes ${T} at most: run undelude inspect ${known.task} --num-rounds ${n}, and open it there.`);
   episode.rounds.forEach((r, t) => {
+    checkFields(`rounds[${t}].`, r, known.first.rounds[0]);
     const isOpen = r.observation === null && t === episode.rounds.length - 1;
     const fits = within(r.action, A) && (isOpen || within(r.observation, O)) && ["do", "see"].includes(r.mark) && ["agent", "expert"].includes(r.by);
     if (!fits || !(r.expert_action === null || within(r.expert_action, A))) throw new Error(`The episode is damaged in round ${t + 1}.`);
   });
+}
+
+// Throw an error if a field is missing or unknown. `like` has all fields.
+function checkFields(where, found, like) {
+  const given = Object.keys(found ?? {}), needed = Object.keys(like);
+  const missing = needed.find((name) => !given.includes(name)), unknown = given.find((name) => !needed.includes(name));
+  if (missing) throw new Error(`${where}${missing} is missing; the fields needed are ${needed.join(", ")}.`);
+  if (unknown) throw new Error(`${where}${unknown} is not a field of an episode of this page; its fields are ${needed.join(", ")}.`);
 }
 
 // A number from 0 to 1 for each seed, round and purpose, so that the same luck returns after a rewind.

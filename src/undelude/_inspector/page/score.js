@@ -19,7 +19,9 @@ export function draw({ about, state, point }, given) {
   if (!handlers) connectScore(given);
   const n = state.rounds.length, hasLabels = state.rounds.some(([, , label]) => label !== null);
   const hasImages = about.images?.length > 0 && n <= MOST_IMAGES;
-  focus.t = Math.min(focus.t, Math.max(n - 1, 0));
+  // Tab reaches the round of the cursor; while the focus is among the cells, the keys move it.
+  if (!$("score").contains(document.activeElement)) focus.t = Math.ceil(point / 2) - 1;
+  focus.t = Math.max(0, Math.min(focus.t, n - 1));
   ROWS.forEach(rowOf);
   const longest = Math.max(...about.thetas.map((label) => label.length));
   document.documentElement.style.setProperty("--names", `${Math.min(6, 0.6 + 0.4 * longest)}rem`);
@@ -273,12 +275,12 @@ export function readColours() {
 // Paint the belief of a party: the left half of a column before the action, the right half after it.
 export function paintStrip(context, { key, about, state, column, colours }) {
   const account = state.parties[key], thetas = shownThetas(about, state), height = stripHeight(thetas.length);
-  const h = height / thetas.length;
+  const h = height / thetas.length, frame = (state.rounds.length + 1) * column - 0.5;
   const paint = (row, x, w) => {
     if (!row || row[0] === null) return;
     thetas.forEach((k, i) => {
       context.globalAlpha = row[k];
-      context.fillRect(x, i * h, w + 0.4, h);
+      context.fillRect(x, i * h, Math.min(w + 0.4, frame - x), h);
     });
   };
   context.fillStyle = colours[look(key)[0]];
@@ -291,7 +293,8 @@ export function paintStrip(context, { key, about, state, column, colours }) {
   if (m === state.rounds.length) paint(account.belief[m], m * column, column);
   context.globalAlpha = 1;
   context.strokeStyle = colours.rule;
-  context.strokeRect(0.5, 0.5, (state.rounds.length + 1) * column - 1, height - 1);
+  context.lineWidth = 1;
+  context.strokeRect(0.5, 0.5, frame - 0.5, height - 1);
   context.strokeStyle = colours.ink;
   context.lineWidth = 1.2;
   const path = state.theta;

@@ -1,5 +1,5 @@
-// Episodes as files and links, pictures and numbers.
-import { paintChart, paintStrip, readColours, shownThetas, stripHeight, strips } from "./score.js";
+// Episodes as files and links; pictures and numbers as files.
+import { picture } from "./picture.js";
 import { $, page } from "./state.js";
 
 // Most characters of a link that all browsers take.
@@ -74,55 +74,4 @@ export async function fromLink() {
   } catch {
     throw new Error("The link is damaged: copy it again, in full.");
   }
-}
-
-// Draw marks, strips and chart, with their names, as they are on the page.
-function picture() {
-  const { about, state } = page, colours = readColours(), parties = strips(about, state), scale = 2;
-  const n = state.rounds.length, column = Math.min(36, 1400 / (n + 1)), left = 180, gap = 26, chart = 90, marks = 18;
-  const thetas = shownThetas(about, state), height = stripHeight(thetas.length), width = Math.max(left + (n + 1) * column + 20, 560);
-  const canvas = document.createElement("canvas"), total = 76 + marks + parties.length * (height + gap) + chart + 20;
-  canvas.width = width * scale;
-  canvas.height = total * scale;
-  const context = canvas.getContext("2d");
-  context.scale(scale, scale);
-  context.fillStyle = colours.paper;
-  context.fillRect(0, 0, width, total);
-  const write = (text, x, y, colour = "ink", font = "13px sans-serif", align = "left") => {
-    context.globalAlpha = 1;
-    context.fillStyle = colours[colour];
-    context.font = font;
-    context.textAlign = align;
-    context.fillText(text, x, y);
-  };
-  const bold = "bold 13px sans-serif", small = "11px sans-serif";
-  write($("headline").textContent, 14, 26, "ink", "16px serif");
-  write(about.task, width - 14, 26, "muted", small, "right");
-  let y = 52;
-  const place = (draw) => {
-    context.save();
-    context.translate(left, y);
-    draw();
-    context.restore();
-  };
-  write("read as do (filled) or see", 14, y + 10, "muted", small);
-  place(() => state.episode.rounds.forEach(({ mark }, t) => {
-    const w = Math.max(1, column - 2);
-    context.fillStyle = context.strokeStyle = colours[mark];
-    if (mark === "do") context.fillRect(t * column + 1, 0, w, 11);
-    else context.strokeRect(t * column + 1.5, 0.5, Math.max(0.5, w - 1), 10);
-  }));
-  y += marks + 10;
-  for (const { key, name } of parties) {
-    write(name, 14, y + 12, "ink", bold);
-    const h = height / thetas.length;
-    if (h >= 10) thetas.forEach((k, i) => write(about.thetas[k].slice(0, 7), left - 8, y + (i + 0.5) * h + 4, "muted", "10px sans-serif", "right"));
-    place(() => paintStrip(context, { key, about, state, column, colours }));
-    y += height + gap;
-  }
-  write("KL(exact do ‖ ·)", 14, y + 12, "ink", bold);
-  let top = 0;
-  place(() => { top = paintChart(context, { about, state, column, colours, height: chart }); });
-  write(`up to ${top.toPrecision(2)} nats`, 14, y + 28, "muted", small);
-  return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
 }
