@@ -338,6 +338,10 @@ ENTRIES_LAST = jax.lax.GatherDimensionNumbers(offset_dims=(0, 1, 2), collapsed_s
         lambda x, i, j: x.at[:, j].get(mode="fill", fill_value=7.0)[i],
         lambda x, i, j: jnp.stack([x[i, j], x[j, i]], -1),
         lambda x, i, j: jnp.where(x[i] > 0.5, x[j] > 0.5, i > j),
+        lambda x, i, j: jax.nn.softplus(x[i, :1]) + jnp.logaddexp(x[j], jax.nn.relu(x[i])),
+        lambda x, i, j: jax.lax.scan(lambda c, y: (jnp.where(y[i] > 0.5, c, ~c), y[j]), x[0, 0] > 0.5, x),
+        lambda x, i, j: jax.lax.cond(i > j, lambda: x[i], lambda: x[j]),
+        lambda x, i, j: jax.lax.fori_loop(0, 3, lambda k, y: y + jnp.stack([x[k, i], x[k, j]]), jnp.zeros((2, 3))),
     ],
 )
 @pytest.mark.parametrize("axes", [(None, 0, 0), (0, 0, 0), (1, None, 0), (0, 0, None)])
@@ -345,11 +349,24 @@ def test_replaced_operations_are_equal(index, axes):
     """Tables are read at all indices, beyond them too, alone and along axes of a batch."""
     x = jax.random.uniform(KEY, (3, 3, 3, 3))
     i, j = jnp.array([-4, 1, 3]), jnp.array([0, -1, 9])
-    f = jax.vmap(lambda *args: (index(*args),), axes)
+    f = jax.vmap(lambda *args: jax.tree.leaves(index(*args)), axes)
     arguments = [v if axis is not None else v[1] for v, axis in zip((x, i, j), axes, strict=True)]
     traced = jax.make_jaxpr(f)(*arguments)
     replaced = onnx_operations.convertible(traced)
-    np.testing.assert_array_equal(jaxpr_as_fun(replaced)(*arguments)[0], f(*arguments)[0])
+    jax.tree.map(np.testing.assert_array_equal, jaxpr_as_fun(replaced)(*arguments), f(*arguments))
+
+
+@needs_onnx
+def test_replaced_operations_beside_activations_are_equal():
+    """An expert of the user's own may have them."""
+
+    def f(x, i):
+        entries = jax.vmap(lambda row, k: jax.lax.dynamic_slice(row, (k,), (1,)))(x, i)
+        return [jax.nn.relu(entries - 0.5), jnp.where(x[0] > 0.5, x[1] > 0.5, x[2] > 0.5)]
+
+    x, i = np.asarray(jax.random.uniform(KEY, (3, 4))), np.array([0, 3, 2], np.int32)
+    model = onnx_files.convert(f, [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in (x, i)], "f")
+    same(onnx_files.read_onnx(model)(x, i), f(x, i))
 
 
 @needs_onnx

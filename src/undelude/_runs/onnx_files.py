@@ -47,11 +47,11 @@ def convert(f: Callable[..., list], arguments: Sequence[jax.ShapeDtypeStruct], n
         return _constants(f(), name).SerializeToString()
     # The conversion replaces functions of jax.numpy while it traces. Ours are traced before, so that no compiled
     # program keeps a replacement.
-    traced = convertible(jax.make_jaxpr(f)(*arguments))
+    traced = jax.make_jaxpr(f)(*arguments)
     try:
         with _quiet():
             model = jax2onnx.to_onnx(
-                jaxpr_as_fun(traced),
+                jaxpr_as_fun(convertible(traced)),
                 arguments,
                 model_name=name,
                 opset=OPSET,

@@ -15,12 +15,14 @@ from jax.extend import core
 from jax.lax import GatherScatterMode
 from jaxtyping import Array, Int
 
+# Operations that run a program once; their derivatives are of no use here.
+CALLS = "jit", "pjit", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"
 # Of a gather: where an index lies beyond an axis, the nearest entry is taken, or none does.
 CLIPPED = GatherScatterMode.CLIP, GatherScatterMode.PROMISE_IN_BOUNDS
 
 
 def convertible(traced: core.ClosedJaxpr) -> core.ClosedJaxpr:
-    """Return the program with such operations replaced; the program itself if it has none."""
+    """Return the program with such operations replaced, in loops too; the program itself if it has none."""
     if not any(_replacement(eqn) for eqn in _equations(traced.jaxpr)):
         return traced
     return jax.make_jaxpr(_interpreted(traced))(*traced.in_avals)
@@ -43,7 +45,7 @@ def _interpreted(traced: core.ClosedJaxpr) -> Callable[..., list]:
             elif (called := _called(eqn)) is not None:
                 outputs = _interpreted(called)(*inputs)
             else:
-                outputs = eqn.primitive.bind(*inputs, **eqn.params)
+                outputs = eqn.primitive.bind(*inputs, **_with_programs(eqn, convertible))
                 outputs = outputs if eqn.primitive.multiple_results else [outputs]
             known.update(zip(eqn.outvars, outputs, strict=True))
         return [value(x) for x in jaxpr.outvars]
@@ -54,13 +56,28 @@ def _interpreted(traced: core.ClosedJaxpr) -> Callable[..., list]:
 def _equations(jaxpr: Any) -> Iterator[Any]:
     for eqn in jaxpr.eqns:
         yield eqn
-        if (called := _called(eqn)) is not None:
-            yield from _equations(called.jaxpr)
+        programs: list[core.ClosedJaxpr] = []
+        _with_programs(eqn, programs.append)
+        for program in programs:
+            yield from _equations(program.jaxpr)
 
 
 def _called(eqn: Any) -> core.ClosedJaxpr | None:
-    """Return the program that a call of a compiled function runs; None for another operation."""
-    return eqn.params["jaxpr"] if eqn.primitive.name in ("jit", "pjit") else None
+    """Return the program that a call runs; None for another operation."""
+    if eqn.primitive.name not in CALLS:
+        return None
+    return next(x for x in eqn.params.values() if isinstance(x, core.ClosedJaxpr))
+
+
+def _with_programs(eqn: Any, f: Callable[[core.ClosedJaxpr], Any]) -> dict[str, Any]:
+    """Return the parameters of an operation with `f` of each program among them, as loops and branches have them."""
+
+    def of(x: Any) -> Any:
+        if isinstance(x, core.ClosedJaxpr):
+            return f(x)
+        return tuple(map(of, x)) if type(x) is tuple else x
+
+    return {name: of(x) for name, x in eqn.params.items()}
 
 
 def _replacement(eqn: Any) -> Callable[..., Array] | None:
