@@ -323,6 +323,14 @@ def test_damage_is_named(path, value, message):
         parse_result(data)
 
 
+def test_verdict_of_another_version_is_its_own():
+    """Its rules may be others."""
+    data = stored_json()
+    data["tasks"][BANDIT.id]["verdict"] = "neither"
+    data["versions"]["undelude"] = "0.0.1"
+    assert parse_result(data).tasks[BANDIT.id].verdict == "neither"
+
+
 def test_missing_score_is_named():
     data = stored_json()
     del data["tasks"][BANDIT.id]["scores"]["reward"]
@@ -560,10 +568,11 @@ def test_results_of_other_definitions_and_trials_are_refused(tmp_path):
         leaderboard.read_results([file], baselines=False, trials=False)
     entry = dataclasses.replace(played(0.5, episodes=16), definition=definitions.digest(BANDIT))
     write_result(file, result_of({BANDIT.id: entry}))
-    short = dataclasses.replace(entry, num_rounds=5)
-    write_result(tmp_path / "short.json", result_of({BANDIT.id: short}))
-    with pytest.raises(ValueError, match=r"bandit-v1.num_rounds must be 20, as in its definition"):
-        leaderboard.read_results([tmp_path / "short.json"], baselines=False, trials=True)
+    for task in SUITE.values():
+        longer = dataclasses.replace(entry, num_rounds=101, definition=definitions.digest(task))
+        write_result(tmp_path / "longer.json", result_of({task.id: longer}))
+        with pytest.raises(ValueError, match=rf"{task.short_id}.num_rounds must be \d+, as in its definition"):
+            leaderboard.read_results([tmp_path / "longer.json"], baselines=False, trials=True)
     with pytest.raises(ValueError, match="is a trial: undelude/bandit-v1 was measured on 16 episodes"):
         leaderboard.read_results([file], baselines=False, trials=False)
     assert len(leaderboard.read_results([file], baselines=False, trials=True).results) == 1
@@ -631,7 +640,9 @@ def test_run_goes_on_where_it_stopped(folder, capfd, monkeypatch):
     assert suite("run", "suite_agents:uniform", *few) == 2
     assert "exists already: use --resume" in capfd.readouterr().err
     assert suite("run", "suite_agents:declines", *few, "--resume") == 2
-    assert "has agent 'suite_agents:uniform'" in capfd.readouterr().err
+    assert "has source 'suite_agents:uniform'" in capfd.readouterr().err
+    assert suite("run", "suite_agents:uniform", *few, "--resume", "--name", "other") == 2
+    assert "use --name suite_agents:uniform, or another --out" in capfd.readouterr().err
     assert suite("run", "suite_agents:uniform", *few, "--resume", "--about", "Another sentence.") == 2
     assert "x.json has the sentence --about '', which --resume keeps" in capfd.readouterr().err
     assert suite("run", "suite_agents:uniform", *few, "--num-episodes", 32, "--resume") == 2

@@ -34,7 +34,7 @@ def begin(options: RunSuite, contestant: Contestant, file: Path) -> Result:
         file.parent.mkdir(parents=True, exist_ok=True)
         return fresh
     before = _read(file, resume=options.resume)
-    for what in ("agent", "source", "seed"):
+    for what in ("source", "seed", "agent"):
         if (have := getattr(before, what)) != (want := getattr(fresh, what)):
             instead = f"--name {shlex.quote(str(have))}, or " if what == "agent" else ""
             raise UsageError(f"{file} has {what} {have!r}, and this command has {want!r}: use {instead}another --out.")

@@ -34,9 +34,9 @@ def digest_of(process: InteractionProcess) -> str:
 def digest_of_world(world: AbstractHostWorld) -> str:
     """Return a digest of a simulator: name, specs, prior, contexts, and what its expert and its cue say.
 
-    They are heard in one short episode under the first context and one under the last, played by the expert. Their
-    answers do not count if the same seed plays another episode the second time, or if the expert is a person. Nor does
-    the number of rounds, if there are three or more.
+    They are heard in the first rounds of an episode under the first context and of one under the last, played by the
+    expert. Their answers do not count if the same seed plays another episode the second time, or if the expert is a
+    person. Nor does the number of rounds, if there are three or more.
     """
     known: Any = vars(world)
     prior, contexts = jnp.asarray(known["prior"], float), jax.tree.map(_plain, known.get("contexts"))

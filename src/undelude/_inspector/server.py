@@ -171,12 +171,13 @@ class _Http(ThreadingHTTPServer):
         """Take a place for one more connection, if need be that of a connection which waits for a request."""
         if self._free.acquire(blocking=False):
             return True
-        for idle in list(self.waiting)[:1]:
-            self.waiting.pop(idle, None)
-            with contextlib.suppress(OSError):
-                idle.shutdown(socket.SHUT_RDWR)
-            return self._free.acquire(timeout=PATIENCE)
-        return False
+        # Whoever takes a connection out of `waiting` decides: this method, or the thread that has read its request.
+        idle = next((x for x in list(self.waiting) if self.waiting.pop(x, True) is None), None)
+        if idle is None:
+            return False
+        with contextlib.suppress(OSError):
+            idle.shutdown(socket.SHUT_RDWR)
+        return self._free.acquire(timeout=PATIENCE)
 
     def _forget(self, request: Any) -> None:
         self._open.discard(request)

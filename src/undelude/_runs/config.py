@@ -158,9 +158,13 @@ def option(name: str) -> str:
 Recipe: TypeAlias = Mapping[str, str | int | float]
 
 
+# Options that a recipe does not have: what memory an update takes and what is logged change nothing that is learnt.
+NO_RECIPE = ("task", "seed", "microbatch_size", "log_every")
+
+
 def recipe(config: Config) -> Recipe:
-    """Return the options by which a run is taught: those that are given, but the task and the seed."""
-    return {name: x for name, x in vars(config).items() if x is not None and name not in ("task", "seed")}
+    """Return the options by which a run is taught: those that are given and change what it learns, but for the seed."""
+    return {name: x for name, x in vars(config).items() if x is not None and name not in NO_RECIPE}
 
 
 def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:

@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -142,7 +143,7 @@ def parse_result(data: Any) -> Result:
     if isinstance(data, dict) and data.get("schema") != SCHEMA:
         raise ValueError(f"schema must be {SCHEMA!r}, not {data.get('schema')!r:.99}")
     _check_fields("", data, {"schema": _any, **RESULT})
-    tasks = {}
+    tasks, is_judged_here = {}, data["versions"].get("undelude") == version("undelude")
     for name, entry in data["tasks"].items():
         where = f"tasks.{name}"
         if name not in SUITE:
@@ -159,7 +160,7 @@ def parse_result(data: Any) -> Result:
             )
         tasks[name] = TaskResult(**{**entry, "scores": scores})
         if tasks[name].status == "played":
-            _check_consistency(where, tasks[name])
+            _check_consistency(where, tasks[name], is_judged_here=is_judged_here)
     return Result(**{**{name: data[name] for name in RESULT}, "tasks": tasks})
 
 
@@ -178,12 +179,15 @@ def _check_status(where: str, entry: dict[str, Any]) -> None:
         raise ValueError(f"{where}.scores must be empty: the status is {entry['status']!r}")
 
 
-def _check_consistency(where: str, found: TaskResult) -> None:
-    """Raise `ValueError` if what is said of a task that was played contradicts itself."""
+def _check_consistency(where: str, found: TaskResult, *, is_judged_here: bool) -> None:
+    """Raise `ValueError` if what is said of a task that was played contradicts itself.
+
+    Another version of undelude may judge otherwise: its verdicts are not checked.
+    """
     rounds = found.num_rounds or 0
     if found.worst_round is not None and not 1 <= found.worst_round <= rounds:
         raise ValueError(f"{where}.worst_round must be from 1 to {rounds}, its rounds, not {found.worst_round}")
-    if found.verdict != (kind := judge(found.scores, found.notes).kind):
+    if is_judged_here and found.verdict != (kind := judge(found.scores, found.notes).kind):
         raise ValueError(f"{where}.verdict must be {kind!r}, as its distances say, not {found.verdict!r}")
 
 
