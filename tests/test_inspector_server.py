@@ -27,8 +27,8 @@ from undelude._cli import main
 from undelude._cli.errors import UsageError
 from undelude._cli.inspect_options import Inspect
 from undelude._inspector import server as server_module
-from undelude._inspector.history import MAX_ROUNDS
 from undelude._inspector.inspection import DO, SEE, Inspection
+from undelude._inspector.limits import MAX_ROUNDS
 from undelude._inspector.server import FILES, MAX_BYTES, Server, own_address
 from undelude._inspector.service import Service
 from undelude._inspector.start import first_history

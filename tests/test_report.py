@@ -526,7 +526,7 @@ def test_inconsistent_episode_is_refused(tmp_path: Path, sober: Files, change: F
 
 
 def test_report_needs_a_config(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"config\.json is missing"):
+    with pytest.raises(RunError, match=r"the folder holds nothing, and no config\.json"):
         write_report(tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -18,8 +18,9 @@ from undelude._cli.inspect_options import MENU, Inspect
 from undelude._cli.options import Call
 from undelude._cli.permission import check_may_call_task
 from undelude._files import plain, read_json
-from undelude._inspector.history import MAX_ROUNDS, check_format
+from undelude._inspector.history import check_format
 from undelude._inspector.inspection import MARKED
+from undelude._inspector.limits import MAX_ROUNDS
 from undelude._inspector.server import MAX_BYTES, Server
 from undelude._inspector.service import Service
 from undelude._inspector.start import begin_with, first_actor, inspection_of

@@ -10,7 +10,7 @@ import tyro
 
 from undelude._cli.errors import UsageError, check_seed
 from undelude._cli.folders import check_holds_run, is_language_model, is_so
-from undelude._inspector.history import MAX_ROUNDS
+from undelude._inspector.limits import MAX_ROUNDS
 from undelude._named_tasks import TASKS, check_task_name, is_fit
 from undelude._runs import layout
 from undelude._runs.config import Text, WholeNumber

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from undelude._checks import check_count
+from undelude._inspector.limits import MAX_ROUNDS
 from undelude._types import Mark
 
 # The name and version of the file format.
@@ -14,8 +15,6 @@ FORMAT = "undelude-episode-1"
 FIELDS = ("format", "task", "process", "seed", "theta", "opening", "rounds")
 ROUND_FIELDS = ("action", "mark", "by", "observation", "expert_action")
 PAID_FIELDS = ("reward", "ended")
-# Most rounds of an episode on the page: of 20,000 a request has about 3 MB, the cells of the page some 100,000.
-MAX_ROUNDS = 20_000
 Executor: TypeAlias = Literal["agent", "expert"]
 
 

@@ -7,7 +7,8 @@ from typing import Any
 from undelude._inspector import view
 from undelude._inspector.abstract import AbstractInspection
 from undelude._inspector.given import MARKED
-from undelude._inspector.history import MAX_ROUNDS, History
+from undelude._inspector.history import History
+from undelude._inspector.limits import MAX_ROUNDS
 
 
 class Service:
