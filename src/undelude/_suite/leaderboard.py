@@ -118,8 +118,7 @@ def _check_same_agent(path: Path, result: Result, baseline: Result) -> None:
     if other := other_origin(result, baseline):
         raise ValueError(
             f"{path} has the name of a stored baseline, {result.agent!r}, and is of another agent or seed ({other}): "
-            f"measure it with another --name, or leave the "
-            "baselines out with --no-baselines."
+            "measure it with another --name, or leave the baselines out with --no-baselines."
         )
 
 

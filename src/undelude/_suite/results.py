@@ -48,7 +48,7 @@ class TaskResult:
         notes: of the certificate.
         measured: a digest of the agent that was measured: of the source file of the user's module, or of the stored
             agent of a run. None if nothing is known of it, and for an exact agent.
-        recipe: the options by which a run was taught, but its task and seed; None for other agents.
+        recipe: the options by which a run was taught, as `undelude._runs.config.recipe` says; None for other agents.
     """
 
     status: Status
